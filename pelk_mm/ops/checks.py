@@ -1,0 +1,51 @@
+"""Argument checks shared by the public ops, so that bad input never reaches a traceback from inside torch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+def check_tensors(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    """Check types, ranks, dtypes and devices of a depthwise convolution's arguments.
+
+    Raises:
+        TypeError: Not a tensor, not floating point, or a mix of dtypes.
+        ValueError: ``input`` is not (N, C, H, W) with H, W >= 1, ``bias`` is not (C,), or devices differ.
+    """
+    tensors = {'input': input, 'weight': weight} | ({} if bias is None else {'bias': bias})
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f'{name} must be a torch.Tensor, but got {type(tensor).__name__}')
+        if tensor.dtype not in DTYPES:
+            raise TypeError(f'{name} must be float32, float64, float16 or bfloat16, but got {tensor.dtype}')
+    if input.ndim != 4 or input.shape[2] < 1 or input.shape[3] < 1:
+        raise ValueError(f'input must have shape (N, C, H, W) with H, W >= 1, but got {tuple(input.shape)}')
+    if weight.ndim < 1 or weight.shape[0] != input.shape[1]:
+        raise ValueError(
+            f'weight must have one kernel for each of the {input.shape[1]} channels of input, '
+            f'but got shape {tuple(weight.shape)}'
+        )
+    if bias is not None and tuple(bias.shape) != (input.shape[1],):
+        raise ValueError(f'bias must have shape ({input.shape[1]},), but got {tuple(bias.shape)}')
+    for name, tensor in tensors.items():
+        if tensor.dtype != input.dtype:
+            raise TypeError(f'{name} must have the dtype of input, {input.dtype}, but got {tensor.dtype}')
+        if tensor.device != input.device:
+            raise ValueError(f'{name} must be on the device of input, {input.device}, but got {tensor.device}')
+
+
+def autocast(input: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Cast the arguments as ``F.conv2d`` would under an active autocast; float64 is left alone, as autocast does."""
+    kind = input.device.type if isinstance(input, Tensor) else 'cpu'
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+        return input, weight, bias
+    dtype = torch.get_autocast_dtype(kind)
+
+    def cast(tensor: Tensor) -> Tensor:
+        eligible = isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.dtype != torch.float64
+        return tensor.to(dtype) if eligible else tensor
+
+    return cast(input), cast(weight), None if bias is None else cast(bias)

@@ -1,0 +1,44 @@
+"""Peripheral convolution (PeLK, arXiv 2403.07589, section 4.1, Eq. 1)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .backends import depthwise
+from .checks import autocast, check_tensors
+from .grid import SharingGrid
+
+
+def peripheral_conv2d(
+    input: Tensor,
+    weight: Tensor,
+    grid: SharingGrid,
+    bias: Tensor | None = None,
+    *,
+    backend: str | None = None,
+) -> Tensor:
+    """Depthwise K x K cross-correlation whose taps share k' x k' parameters over ``grid``.
+
+    "Same" zero padding, stride 1; differentiable in ``input``, ``weight`` and ``bias``.
+
+    Args:
+        input: (N, C, H, W), H, W >= 1; float32, float64, float16 or bfloat16. An empty batch is fine.
+        weight: (C, k', k'), one parameter for each region of the grid; dtype and device of ``input``.
+        grid: Cuts K into k' segments an axis.
+        bias: (C,) or None.
+        backend: 'dense' (the reference), 'fft' or None for the fastest that can run.
+
+    Returns:
+        (N, C, H, W), dtype of ``input`` (of autocast where that is active).
+
+    Raises:
+        TypeError: Wrong types or a mix of dtypes.
+        ValueError: Wrong shapes, a weight of another k', different devices, an unknown ``backend``.
+        RuntimeError: The named ``backend`` cannot serve the call.
+    """
+    if not isinstance(grid, SharingGrid):
+        raise TypeError(f'grid must be a SharingGrid, but got {type(grid).__name__}')
+    input, weight, bias = autocast(input, weight, bias)
+    check_tensors(input, weight, bias)
+    grid.check_weight(weight)
+    return depthwise(input, grid.expand(weight), bias, backend)

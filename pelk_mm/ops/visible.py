@@ -1,0 +1,35 @@
+"""Sums over the part of a kernel that lies on the image (PeLK, section 4.2, read over the visible positions)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def visible_sum(product: Tensor, size: tuple[int, int]) -> Tensor:
+    """At each pixel, the sum of ``product`` over the kernel positions that fall on an H x W image.
+
+    Equals the depthwise correlation of an all-ones image with ``product`` under zero padding, in
+    O(C K (K H + H W)) operations, independent of the batch: visibility separates into rows and columns. Products with
+    0/1 matrices rather than prefix sums, since they add each pixel's terms directly (no cancellation) and their
+    gradient is deterministic on every device.
+
+    Args:
+        product: (C, K, K), odd K; float32 or float64.
+        size: (H, W) of the image.
+
+    Returns:
+        (C, H, W), of the dtype of ``product``.
+    """
+    kernel_size = product.shape[-1]
+    rows = visibility(kernel_size, size[0], product)  # (H, K)
+    columns = visibility(kernel_size, size[1], product)  # (W, K)
+    with torch.autocast(product.device.type, enabled=False):
+        return rows @ product @ columns.T
+
+
+def visibility(kernel_size: int, length: int, like: Tensor) -> Tensor:
+    """0/1 matrix (length, K): whether tap i of a kernel centred on pixel y lies within the ``length`` pixels."""
+    taps = torch.arange(kernel_size, device=like.device) - kernel_size // 2
+    positions = torch.arange(length, device=like.device)[:, None] + taps
+    return ((positions >= 0) & (positions < length)).to(like.dtype)
