@@ -1,0 +1,83 @@
+"""Norm and activation layers by config, from our own table: no name depends on the caller's default scope."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """LayerNorm over the channels of (N, C, H, W) images, the ``LN2d`` of ConvNeXt."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to the same shape."""
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    def forward_channels_last(self, x: Tensor) -> Tensor:
+        """(N, H, W, C) to the same shape."""
+        return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+
+
+NORMS: dict[str, type[nn.Module]] = {
+    'LN2d': LayerNorm2d,
+    'BN': nn.BatchNorm2d,
+    'SyncBN': nn.SyncBatchNorm,
+}
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    'GELU': nn.GELU,
+    'ReLU': nn.ReLU,
+    'SiLU': nn.SiLU,
+}
+
+
+def build_norm(cfg: Mapping[str, Any], channels: int, argument: str = 'norm_cfg') -> nn.Module:
+    """A norm layer over ``channels`` from ``dict(type='LN2d' | 'BN' | 'SyncBN', ...)``.
+
+    ``requires_grad=False`` freezes its parameters, as elsewhere in OpenMMLab; other keys go to the layer.
+
+    Raises:
+        ValueError: Unknown type or unknown keys.
+    """
+    cfg = dict(cfg)
+    requires_grad = cfg.pop('requires_grad', True)
+    layer = _build(NORMS, cfg, argument, channels)
+    if not requires_grad:
+        layer.requires_grad_(False)
+    return layer
+
+
+def build_activation(cfg: Mapping[str, Any], argument: str = 'act_cfg') -> nn.Module:
+    """An activation from ``dict(type='GELU' | 'ReLU' | 'SiLU', ...)``.
+
+    Raises:
+        ValueError: Unknown type or unknown keys.
+    """
+    return _build(ACTIVATIONS, dict(cfg), argument)
+
+
+def _build(table: Mapping[str, type[nn.Module]], cfg: dict[str, Any], argument: str, *args: int) -> nn.Module:
+    kind = cfg.pop('type', None)
+    if kind not in table:
+        raise ValueError(f'type of {argument} must be one of {", ".join(map(repr, table))}, but got {kind!r}')
+    try:
+        return table[kind](*args, **cfg)
+    except TypeError as error:
+        raise ValueError(f'{argument} holds keys that {kind} does not take: {sorted(cfg)} ({error})') from error
+
+
+@torch.no_grad()
+def batch_norm_scale_and_shift(norm: nn.modules.batchnorm._BatchNorm) -> tuple[Tensor, Tensor]:
+    """The affine map y = scale * x + shift, each (C,) in float64, that an evaluating BatchNorm applies."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = torch.rsqrt(norm.running_var.double() + norm.eps)
+    if norm.affine:
+        scale = scale * norm.weight
+    shift = -norm.running_mean * scale
+    if norm.affine:
+        shift = shift + norm.bias
+    return scale, shift

@@ -1,0 +1,223 @@
+"""The four-stage ConvNeXt skeleton that every large-kernel network of this package stands on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any, cast
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..layers.block import LargeKernelBlock
+from ..layers.mixer import TokenMixer
+from ..layers.norm import build_norm
+
+#: Smallest image side: the last stage strides by 32.
+MIN_IMAGE_SIZE = 32
+
+
+class LargeKernelBackbone(BaseModule):
+    """Stem 4x4 stride 4, four stages of :class:`LargeKernelBlock`, LayerNorm + 2x2 stride 2 convolution between them.
+
+    A network gives its architectures and :meth:`build_mixer`. The contract is that of mmpretrain's ConvNeXt: a tuple of
+    outputs, module names ``downsample_layers.{i}``, ``stages.{i}.{j}``, ``norm{i}``.
+
+    Args:
+        arch: Name in ``arch_settings``, or ``dict(depths=..., channels=...)`` with four entries each.
+        in_channels: Channels of the image.
+        width_factor: Multiplies every channel count of ``arch``, truncated.
+        norm_cfg: Norm of stem, blocks, downsampling and outputs.
+        act_cfg: Activation of the blocks.
+        drop_path_rate: Stochastic depth of the last block; linear from 0 at the first.
+        layer_scale_init_value: Initial layer scale; 0 for none.
+        out_indices: Stages whose output is returned, an int or several; negative counts from the end.
+        frozen_stages: How many stages, from the stem on, are frozen and kept in evaluation mode; 0 for none.
+        norm_eval: Keep every BatchNorm in evaluation mode while training.
+        gap_before_final_norm: Average each output over its pixels first, (N, C) outputs: for classification.
+        with_cp: Recompute blocks in the backward pass to save memory.
+        init_cfg: mmengine's initialisation, e.g. ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')``.
+
+    Raises:
+        ValueError: An argument is outside its choices; the message lists them.
+    """
+
+    arch_settings: Mapping[str, Mapping[str, Sequence[int]]] = {}
+    #: Parameters whose name holds one of these get no weight decay, whatever their rank.
+    no_weight_decay_keywords: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        arch: str | Mapping[str, Sequence[int]] = 'tiny',
+        in_channels: int = 3,
+        *,
+        width_factor: float = 1.0,
+        norm_cfg: Mapping[str, Any],
+        act_cfg: Mapping[str, Any],
+        drop_path_rate: float = 0.0,
+        layer_scale_init_value: float = 1e-6,
+        out_indices: int | Sequence[int] = -1,
+        frozen_stages: int = 0,
+        norm_eval: bool = False,
+        gap_before_final_norm: bool = True,
+        with_cp: bool = False,
+        init_cfg: Any = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.depths, self.channels = self._resolve_arch(arch, width_factor)
+        self.num_stages = len(self.depths)
+        self.in_channels = in_channels
+        self.out_indices = self._resolve_out_indices(out_indices)
+        if not 0 <= frozen_stages <= self.num_stages:
+            raise ValueError(f'frozen_stages must be in 0..{self.num_stages}, but got {frozen_stages}')
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.gap_before_final_norm = gap_before_final_norm
+
+        widths = [in_channels, *self.channels]
+        rates = torch.linspace(0, drop_path_rate, sum(self.depths)).tolist()
+        self.downsample_layers = nn.ModuleList()
+        self.stages = nn.ModuleList()
+        for i, (depth, channels) in enumerate(zip(self.depths, self.channels, strict=True)):
+            if i == 0:
+                layers = [nn.Conv2d(widths[i], channels, kernel_size=4, stride=4), build_norm(norm_cfg, channels)]
+            else:
+                layers = [build_norm(norm_cfg, widths[i]), nn.Conv2d(widths[i], channels, kernel_size=2, stride=2)]
+            self.downsample_layers.append(nn.Sequential(*layers))
+            self.stages.append(
+                nn.ModuleList(
+                    LargeKernelBlock(
+                        self.build_mixer(i, channels),
+                        channels,
+                        norm_cfg=norm_cfg,
+                        act_cfg=act_cfg,
+                        drop_path_rate=rates.pop(0),
+                        layer_scale_init_value=layer_scale_init_value,
+                        with_cp=with_cp,
+                    )
+                    for _ in range(depth)
+                )
+            )
+            if i in self.out_indices:
+                self.add_module(f'norm{i}', build_norm(norm_cfg, channels))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def build_mixer(self, stage: int, channels: int) -> TokenMixer:
+        """The token mixer of a block in ``stage`` (0..3)."""
+        raise NotImplementedError
+
+    def stage_extras(self, stage: int) -> tuple[Tensor, ...]:
+        """Tensors that the stage's blocks share and receive beside the feature map."""
+        return ()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Image features.
+
+        Args:
+            x: (N, in_channels, H, W), H and W at least 32.
+
+        Returns:
+            For each of ``out_indices`` (N, C_i, H / 2^(i+2), W / 2^(i+2)), or (N, C_i) with ``gap_before_final_norm``.
+
+        Raises:
+            ValueError: Another shape.
+        """
+        if x.ndim != 4 or x.shape[1] != self.in_channels or min(x.shape[2:]) < MIN_IMAGE_SIZE:
+            raise ValueError(
+                f'{type(self).__name__} takes images (N, {self.in_channels}, H, W) with H and W at least '
+                f'{MIN_IMAGE_SIZE} pixels, but got {tuple(x.shape)}'
+            )
+        outputs = []
+        for i, (downsample, stage) in enumerate(zip(self.downsample_layers, self.stages, strict=True)):
+            x = downsample(x)
+            extras = self.stage_extras(i)
+            for block in stage.children():
+                x = block(x, *extras)
+            if i in self.out_indices:
+                outputs.append(self._output(x, getattr(self, f'norm{i}')))
+        return tuple(outputs)
+
+    def _output(self, x: Tensor, norm: nn.Module) -> Tensor:
+        if self.gap_before_final_norm:
+            return norm(x.mean((-2, -1), keepdim=True)).flatten(1)
+        return norm(x).contiguous()
+
+    def train(self, mode: bool = True) -> LargeKernelBackbone:
+        """Set the mode; frozen stages and, with ``norm_eval``, BatchNorms stay in evaluation mode."""
+        super().train(mode)
+        for i in range(self.frozen_stages):
+            self.downsample_layers[i].eval()
+            self.stages[i].eval()
+            for parameter in chain(
+                self.downsample_layers[i].parameters(), self.stages[i].parameters(), self.stage_extras(i)
+            ):
+                parameter.requires_grad_(False)
+        if self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def switch_to_deploy(self) -> None:
+        """Merge every mixer's branches and BatchNorms in place; idempotent, the evaluated function stays the same."""
+        for i, stage in enumerate(self.stages):
+            for block in stage.children():
+                cast(LargeKernelBlock, block).mixer.switch_to_deploy(*self.stage_extras(i))
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Depth of a parameter for layer-wise learning-rate decay, by ConvNeXt's rule.
+
+        Args:
+            param_name: Full name of the parameter.
+            prefix: What stands before the backbone's own names, e.g. ``'backbone.'``.
+
+        Returns:
+            The depth, from 0 at the stem, and the number of layers; names outside the backbone get the last layer.
+        """
+        deepest = 12 if self.depths[-2] > 9 else 6
+        parts = param_name.removeprefix(prefix).split('.')
+        inside = param_name.startswith(prefix)
+        if inside and parts[0] == 'downsample_layers':
+            depth = (0, 2, 3, deepest)[int(parts[1])]
+        elif inside and parts[0] in ('stages', 'pos_embeds'):
+            stage, block = int(parts[1]), int(parts[2]) if parts[0] == 'stages' else 0
+            depth = (1, 2, 3 + block // 3, deepest)[stage]
+        else:
+            depth = deepest + 1
+        return depth, deepest + 2
+
+    def _resolve_arch(
+        self, arch: str | Mapping[str, Sequence[int]], width_factor: float
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        if isinstance(arch, str):
+            if arch not in self.arch_settings:
+                raise ValueError(f'arch must be one of {", ".join(self.arch_settings)} or a dict, but got {arch!r}')
+            arch = self.arch_settings[arch]
+        if not isinstance(arch, Mapping) or set(arch) != {'depths', 'channels'}:
+            raise ValueError(f'arch must be a name or dict(depths=..., channels=...), but got {arch!r}')
+        if not len(arch['depths']) == len(arch['channels']) == 4:
+            raise ValueError(
+                f'depths and channels of arch must have one entry for each of the 4 stages, but got {arch!r}'
+            )
+        if width_factor <= 0:
+            raise ValueError(f'width_factor must be positive, but got {width_factor}')
+        # the tolerance keeps an exact product, 110 * 1.1 say, from being truncated one short
+        channels = tuple(int(width * width_factor + 1e-6) for width in arch['channels'])
+        if min(channels) < 1 or min(arch['depths']) < 1:
+            raise ValueError(f'arch must have positive depths and channels, but got {arch!r} times {width_factor}')
+        return tuple(arch['depths']), channels
+
+    def _resolve_out_indices(self, out_indices: int | Sequence[int]) -> tuple[int, ...]:
+        indices = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
+        for index in indices:
+            if not -self.num_stages <= index < self.num_stages:
+                raise ValueError(
+                    f'out_indices must lie in -{self.num_stages}..{self.num_stages - 1}, but got {out_indices}'
+                )
+        return tuple(index % self.num_stages for index in indices)
