@@ -1,0 +1,128 @@
+import configparser
+import json
+import re
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from pelk_mm.version import __version__
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = ('setup.py', 'setup.cfg', 'pyproject.toml', 'MANIFEST.in', 'LICENSE', 'README.md', 'model-index.yml')
+MM_PACKAGES = re.compile(r'mm(engine|cv|det|seg|pretrain)')
+
+
+def run(*command, cwd):
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope='module')
+def source(tmp_path_factory):
+    """A clean copy of the source: a build must not write into the checkout, nor find an earlier one's leftovers."""
+    folder = tmp_path_factory.mktemp('source')
+    for name in ('pelk_mm', 'configs', 'tools'):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns('__pycache__', '.mim'))
+    for name in SOURCES:
+        if (ROOT / name).exists():
+            shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def wheel(source, tmp_path_factory):
+    """A wheel built without the network."""
+    pytest.importorskip('pip')
+    folder = tmp_path_factory.mktemp('wheel')
+    options = ('--no-index', '--no-deps', '--no-build-isolation', '--no-cache-dir', '-w', str(folder))
+    run(sys.executable, '-m', 'pip', 'wheel', *options, '.', cwd=source)
+    (path,) = folder.glob('*.whl')
+    return path
+
+
+def files_under(folder):
+    return {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob('*')
+        if path.is_file() and '__pycache__' not in path.parts
+    }
+
+
+def test_wheel_carries_what_mim_looks_for(wheel, source):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for folder in ('configs', 'tools'):
+        expected = {f'pelk_mm/.mim/{folder}/{name}' for name in files_under(source / folder)}
+        assert expected
+        assert expected <= names
+    assert ('pelk_mm/.mim/model-index.yml' in names) == (source / 'model-index.yml').exists()
+
+
+def test_wheel_carries_the_package_and_nothing_else(wheel, source):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split('/')[0] for name in names} == {'pelk_mm', f'pelk_mm-{__version__}.dist-info'}
+    modules = {f'pelk_mm/{name}' for name in files_under(source / 'pelk_mm') if name.endswith('.py')}
+    assert modules <= set(names)
+    assert not [name for name in names if name.endswith(('.pyc', '.pyo'))]
+
+
+def test_wheel_metadata(wheel):
+    archive = zipfile.ZipFile(wheel)
+    (path,) = [name for name in archive.namelist() if name.endswith('.dist-info/METADATA')]
+    text = archive.read(path).decode()
+    assert f'Version: {__version__}\n' in text
+    assert 'Requires-Python: >=3.10' in text
+    assert 'Apache-2.0' in text
+    assert any(name.endswith('LICENSE') for name in archive.namelist())
+
+
+def test_build_leaves_the_source_tree_without_mim(wheel, source):
+    assert not (source / 'pelk_mm' / '.mim').exists()
+
+
+def test_requirements_are_ranges_that_replace_nothing():
+    config = configparser.ConfigParser()
+    config.read(ROOT / 'setup.cfg')
+    requirements = config['options']['install_requires'].split()
+    assert requirements
+    for requirement in requirements:
+        assert not MM_PACKAGES.search(requirement), 'a second distribution over the same import name'
+        assert not re.search(r'==|<|~=', requirement), 'an upper bound downgrades what is there'
+
+
+@pytest.mark.parametrize('torch', ['1.13.1', '2.1.2+cu118', '2.13.0.dev20260101+cpu', '3.0.0'])
+def test_installing_replaces_nothing_in_an_openmmlab_environment(source, tmp_path, torch):
+    """Asks pip what it would do in an environment of upstream packages and another torch."""
+    pytest.importorskip('pip')
+    theirs = tmp_path / 'theirs'
+    venv.create(theirs, with_pip=False, symlinks=True)
+    site = next((theirs / 'lib').glob('python*/site-packages'))
+    for name, version in {'torch': torch, 'mmengine': '0.10.4', 'mmcv': '2.1.0', 'mmdet': '3.3.0'}.items():
+        info = site / f'{name}-{version}.dist-info'
+        info.mkdir()
+        (info / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n')
+    # The build back-end of this environment, without the packages that stand beside it.
+    for path in Path(sys.modules['pip'].__file__).parents[1].glob('*setuptools*'):
+        (site / path.name).symlink_to(path)
+    (site / '_distutils_hack').symlink_to(Path(sys.modules['pip'].__file__).parents[1] / '_distutils_hack')
+    report = tmp_path / 'report.json'
+    options = ('--dry-run', '--no-index', '--no-build-isolation', '--report', str(report), '-e', str(source))
+    run(sys.executable, '-m', 'pip', '--python', str(theirs / 'bin' / 'python'), 'install', *options, cwd=tmp_path)
+    changes = [item['metadata']['name'] for item in json.loads(report.read_text())['install']]
+    assert changes == ['pelk_mm']
+
+
+def test_requirements_txt_is_what_the_lock_holds():
+    lock = dict(re.findall(r'^([\w.-]+)==(\S+)', (ROOT / 'requirements' / 'lock.txt').read_text(), re.MULTILINE))
+    pins = re.findall(r'^([\w.-]+)==(\S+)', (ROOT / 'requirements.txt').read_text(), re.MULTILINE)
+    assert len(pins) > 6
+    for name, version in pins:
+        assert lock[name] == version
+    assert 'opencv-python' not in lock  # needs libGL, and shares its files with the headless build
+    assert 'opencv-python-headless' in lock
+    assert 'onedl-mmcv' not in lock  # built against torch, never taken from the index

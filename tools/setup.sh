@@ -1,0 +1,178 @@
+#!/usr/bin/env bash
+# Sets up the tested stack (requirements.txt). Safe to run again: a second run takes seconds and needs no network.
+#
+#   bash tools/setup.sh                              set up, import everything, print the versions
+#   PYTHON="$(bash tools/setup.sh --print-python)"   the same for scripts: stdout is the interpreter, the rest is stderr
+#
+# The active environment is used where the tested packages and the test tools are in it; else one is made in .venv.
+# mmcv's operators are built once (about 8 minutes on 2 cores); the wheel is kept for every later environment.
+#
+# Environment variables:
+#   PYTHON         interpreter to use: as the active environment, or to make .venv with (3.10 to 3.12; 3.11 is tested)
+#   PELK_MM_VENV   where the environment is made (default: .venv in the checkout)
+#   PELK_MM_CACHE  where mmcv's wheel and the build logs are kept (default: ~/.cache/pelk_mm)
+set -euo pipefail
+unset CDPATH
+
+ROOT="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
+CHECK="$ROOT/tools/check_environment.py"
+LOCK="$ROOT/requirements/lock.txt"
+UV_VERSION=0.9.5
+USER_CACHE="${XDG_CACHE_HOME:-${HOME:-$ROOT}/.cache}"
+
+absolute() { case "$1" in /*) printf '%s\n' "$1" ;; *) printf '%s\n' "$PWD/$1" ;; esac; }
+VENV="$(absolute "${PELK_MM_VENV:-$ROOT/.venv}")"
+CACHE="$(absolute "${PELK_MM_CACHE:-$USER_CACHE/pelk_mm}")"
+STAMP="$VENV/.pelk_mm_stack"
+
+say() { printf '[setup] %s\n' "$*"; }
+die() {
+  printf 'error: %s\n' "$*" >&2
+  exit 1
+}
+
+# shellcheck source=tools/setup/preflight.sh
+source "$ROOT/tools/setup/preflight.sh"
+# shellcheck source=tools/setup/mmcv.sh
+source "$ROOT/tools/setup/mmcv.sh"
+
+# --- Which Python ---------------------------------------------------------------------------------------------------
+
+version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
+is_supported() { [[ "$1" == 3.10 || "$1" == 3.11 || "$1" == 3.12 ]]; }
+
+# Prints the active environment's interpreter where the tested packages import in it.
+active_python() {
+  local name python reason names=(python python3)
+  [[ -z "${PYTHON:-}" ]] || names=("$PYTHON")
+  for name in "${names[@]}"; do
+    # The shell's word for it may be a shim that starts an interpreter of another folder.
+    python="$("$name" -c 'import sys; print(sys.executable)' 2>/dev/null)" || continue
+    # The environment of ours is no user's: it is kept up to date.
+    [[ ! "$("$python" -c 'import sys; print(sys.prefix)')" -ef "$VENV" ]] || return 1
+    if ! reason="$("$python" "$CHECK" --missing 2>/dev/null)"; then
+      reason="it lacks ${reason:-the tested packages}"
+    elif "$python" "$CHECK" --installed-from "$ROOT" || reason="$("$python" "$CHECK" --stack 2>&1 >/dev/null)"; then
+      printf '%s\n' "$python"
+      return 0
+    fi
+    if [[ -n "${PYTHON:-}${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]]; then
+      say "not using $python as it is: ${reason##*$'\n'}" >&2
+    fi
+  done
+  return 1
+}
+
+# Prints an interpreter of a supported version to make the environment with.
+base_python() {
+  local name version found='' names=(python3.11 python3.12 python3.10 python3 python)
+  [[ -z "${PYTHON:-}" ]] || names=("$PYTHON")
+  ! version_of "$VENV/bin/python" >/dev/null || names=("$VENV/bin/python")
+  for name in "${names[@]}"; do
+    version="$(version_of "$name")" || continue
+    if is_supported "$version"; then
+      command -v -- "$name"
+      return 0
+    fi
+    found="$found${found:+, }$name is $version"
+  done
+  die "needs Python 3.10, 3.11 or 3.12 (3.11 is tested), but ${found:-no Python was found}: install python3.11," \
+    "or name one as PYTHON=/path/to/python3.11 bash tools/setup.sh"
+}
+
+# --- Installing -------------------------------------------------------------------------------------------------------
+
+make_venv() {
+  local log="$CACHE/logs/venv.log"
+  if ! version_of "$VENV/bin/python" >/dev/null; then
+    say "making $VENV with $1 ($(version_of "$1"))"
+    "$1" -m venv --clear "$VENV" >"$log" 2>&1 || {
+      rm -f "$VENV/bin/python"
+      die "$1 cannot make virtual environments: install its venv module (Debian, Ubuntu:" \
+        "apt-get install python$(version_of "$1")-venv), or name another Python in PYTHON (log: $log)"
+    }
+  fi
+  "$VENV/bin/python" -m pip --version >/dev/null 2>&1 || "$VENV/bin/python" -m ensurepip >"$log" 2>&1 ||
+    die "no pip in $VENV: remove that folder and run tools/setup.sh again"
+}
+
+# uv, from the index that pip is set to: its cache of unpacked wheels makes a further environment a matter of seconds.
+install_uv() {
+  local log="$CACHE/logs/uv.log" index
+  if [[ -z "${UV_DEFAULT_INDEX:-}${UV_INDEX_URL:-}" ]]; then
+    index="${PIP_INDEX_URL:-$("$VENV/bin/python" -m pip config get global.index-url 2>/dev/null || true)}"
+    [[ -z "$index" ]] || export UV_DEFAULT_INDEX="$index"
+  fi
+  [[ "$("$VENV/bin/uv" --version 2>/dev/null || true)" != "uv $UV_VERSION"* ]] || return 0
+  "$VENV/bin/python" -m pip install --disable-pip-version-check --retries 2 --timeout 20 \
+    "uv==$UV_VERSION" >"$log" 2>&1 || explain_failure 'installing uv' "$log"
+}
+
+install_stack() {
+  local log="$CACHE/logs/stack.log"
+  say 'installing the pinned stack (about 3 GB to download the first time)'
+  "$VENV/bin/uv" pip install --python "$VENV/bin/python" --no-deps -r "$LOCK" 2>&1 | tee "$log" ||
+    explain_failure 'installing the pinned stack' "$log"
+}
+
+stack_id() { cat "$LOCK" "$ROOT/requirements/mmcv.txt" | cksum; }
+
+install_everything() {
+  local base key version
+  if version="$(version_of "$VENV/bin/python")" && ! is_supported "$version"; then
+    die "$VENV holds Python $version, but the stack needs 3.10, 3.11 or 3.12 (3.11 is tested): remove it, or name" \
+      "another place in PELK_MM_VENV"
+  fi
+  base="$(base_python)"
+  [[ ! -e "$VENV" || -f "$VENV/pyvenv.cfg" || -z "$(ls -A "$VENV")" ]] ||
+    die "$VENV exists and is no virtual environment: move it away, or name another place in PELK_MM_VENV"
+  has_wheel_for "$base" || check_compiler "$base"
+  check_disk "$base"
+  mkdir -p "$CACHE/wheels" "$CACHE/logs" || die "cannot write to $CACHE: name another place in PELK_MM_CACHE"
+  rm -f "$STAMP"
+  make_venv "$base"
+  install_uv
+  install_stack
+  key="$("$VENV/bin/python" "$CHECK" --operators-key)"
+  install_mmcv "$key"
+  stack_id >"$STAMP"
+}
+
+install_editable() {
+  local log="$CACHE/logs/pelk_mm.log"
+  mkdir -p "$CACHE/logs" || die "cannot write to $CACHE: name another place in PELK_MM_CACHE"
+  say "installing pelk_mm from $ROOT (editable)"
+  "$1" -m pip install --disable-pip-version-check --no-index --no-deps --no-build-isolation -e "$ROOT" >"$log" 2>&1 ||
+    explain_failure 'installing pelk_mm' "$log"
+}
+
+main() {
+  local print_python='' python mend started=$SECONDS
+  case "${1:-}" in
+    '') ;;
+    --print-python) print_python=1 ;;
+    -h | --help) sed -n '2,/^set /{s/^# \{0,1\}//;/^set /d;p;}' "${BASH_SOURCE[0]}" && exit 0 ;;
+    *) die "unknown argument $1 (there is only --print-python; the rest is set by environment variables, see --help)" ;;
+  esac
+  [[ -z "${PYTHON:-}" ]] || version_of "$PYTHON" >/dev/null ||
+    die "PYTHON=$PYTHON cannot be run: name a Python interpreter, or unset PYTHON"
+  exec 3>&1
+  [[ -z "$print_python" ]] || exec 1>&2
+
+  if python="$(active_python)"; then
+    say "using the active environment's $python"
+    mend="mend the package named above, or leave that environment: a new one is then made in $VENV"
+  else
+    python="$VENV/bin/python"
+    mend="remove $VENV and run tools/setup.sh again"
+    if [[ "$(cat "$STAMP" 2>/dev/null)" != "$(stack_id)" ]] || ! "$python" "$CHECK" --missing >/dev/null 2>&1; then
+      install_everything
+    fi
+  fi
+  "$python" "$CHECK" --installed-from "$ROOT" || install_editable "$python"
+  "$python" "$CHECK" || die "the set-up is not whole: $mend"
+  say "ready in $((SECONDS - started)) s; interpreter: $python"
+  [[ -z "$print_python" ]] || printf '%s\n' "$python" >&3
+}
+
+main "$@"
