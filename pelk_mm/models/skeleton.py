@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, cast
 
-import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -77,7 +76,7 @@ class LargeKernelBackbone(BaseModule):
         self.gap_before_final_norm = gap_before_final_norm
 
         widths = [in_channels, *self.channels]
-        rates = torch.linspace(0, drop_path_rate, sum(self.depths)).tolist()
+        rates = [drop_path_rate * i / max(sum(self.depths) - 1, 1) for i in range(sum(self.depths))]
         self.downsample_layers = nn.ModuleList()
         self.stages = nn.ModuleList()
         for i, (depth, channels) in enumerate(zip(self.depths, self.channels, strict=True)):

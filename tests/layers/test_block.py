@@ -1,0 +1,76 @@
+import copy
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from pelk_mm.layers import DropPath, LargeKernelBlock, LayerNorm2d, PeripheralConv2d
+from pelk_mm.layers.norm import build_activation, build_norm
+
+CFG = {'norm_cfg': {'type': 'LN2d', 'eps': 1e-6}, 'act_cfg': {'type': 'GELU'}}
+
+
+def make(**kwargs):
+    return LargeKernelBlock(PeripheralConv2d(16, 13), 16, **{**CFG, 'layer_scale_init_value': 0.5, **kwargs})
+
+
+def test_is_the_convnext_block():
+    block = make().eval()
+    x = torch.randn(2, 16, 6, 5)
+    y = F.layer_norm(block.mixer(x).permute(0, 2, 3, 1), (16,), block.norm.weight, block.norm.bias, 1e-6)
+    y = block.pointwise_conv2(F.gelu(block.pointwise_conv1(y))) * 0.5
+    torch.testing.assert_close(block(x), x + y.permute(0, 3, 1, 2))
+
+
+def test_batch_norm_in_place_of_layer_norm():
+    assert make(norm_cfg={'type': 'BN'})(torch.randn(2, 16, 6, 5)).shape == (2, 16, 6, 5)
+
+
+def test_no_layer_scale():
+    assert make(layer_scale_init_value=0).gamma is None
+
+
+def test_checkpointing_keeps_outputs_gradients_and_statistics():
+    torch.manual_seed(0)
+    plain = make(drop_path_rate=0.5).train()
+    recomputed = copy.deepcopy(plain)
+    recomputed.with_cp = True
+    x = torch.randn(4, 16, 9, 9)
+    results = []
+    for block in (plain, recomputed):
+        for _ in range(2):
+            torch.manual_seed(1)  # the same samples drop
+            image = x.clone().requires_grad_()
+            out = block(image)
+            out.square().sum().backward()
+        results.append((out, image.grad, {n: p.grad for n, p in block.named_parameters()}, dict(block.named_buffers())))
+    torch.testing.assert_close(results[1], results[0])
+    assert results[0][3]['mixer.norm.num_batches_tracked'] == 2
+    assert recomputed.mixer.norm.momentum == plain.mixer.norm.momentum
+
+
+def test_drop_path():
+    drop = DropPath(0.25).train()
+    torch.manual_seed(0)
+    out = drop(torch.ones(4000, 1, 1, 1))
+    assert out.unique().tolist() == [0.0, pytest.approx(4 / 3)]
+    assert out.mean().item() == pytest.approx(1.0, abs=0.05)
+    assert torch.equal(drop.eval()(out), out)
+    with pytest.raises(ValueError, match=r'drop_prob must be in \[0, 1\), but got 1.0'):
+        DropPath(1.0)
+
+
+def test_layer_norm_2d():
+    norm = LayerNorm2d(6)
+    x = torch.randn(2, 6, 3, 4)
+    expected = F.layer_norm(x.permute(0, 2, 3, 1), (6,)).permute(0, 3, 1, 2)
+    torch.testing.assert_close(norm(x), expected)
+    torch.testing.assert_close(norm.forward_channels_last(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), expected)
+
+
+def test_tables_name_what_they_hold():
+    with pytest.raises(ValueError, match="type of norm_cfg must be one of 'LN2d', 'BN', 'SyncBN', but got 'GN'"):
+        build_norm({'type': 'GN'}, 4)
+    with pytest.raises(ValueError, match="type of act_cfg must be one of 'GELU', 'ReLU', 'SiLU', but got None"):
+        build_activation({})
+    assert not build_norm({'type': 'BN', 'requires_grad': False}, 4).weight.requires_grad
