@@ -1,0 +1,12 @@
+"""Large-kernel backbones for OpenMMLab: PeLK and its peripheral convolution.
+
+Importing registers everything, in the scope ``pelk_mm`` and in mmengine's root; it needs torch and mmengine alone.
+"""
+
+from .version import __version__, warn_untested_versions
+
+warn_untested_versions()
+
+from . import engine, layers, models, ops  # noqa: E402  (the version warning comes before what may fail)
+
+__all__ = ['__version__', 'engine', 'layers', 'models', 'ops']
