@@ -55,9 +55,7 @@ class Backend:
 
 
 def _fft_refusal(problem: Problem) -> str | None:
-    if problem.input.device.type == 'cpu' and not torch.backends.mkl.is_available() and not torch._C.has_lapack:
-        return 'this build of torch has no FFT on the CPU'
-    return None
+    return None if torch._C.has_spectral else 'this build of torch has no FFT'
 
 
 BACKENDS: dict[str, Backend] = {
