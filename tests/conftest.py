@@ -1,6 +1,11 @@
 import sys
+from pathlib import Path
 
 import pytest
+
+HERE = Path(__file__).parent
+if str(HERE) not in sys.path:
+    sys.path.insert(0, str(HERE))  # configs name toy_task in custom_imports
 
 
 @pytest.fixture(autouse=True)
@@ -12,5 +17,17 @@ def fresh_mmengine():
         from mmengine.registry import DefaultScope
         from mmengine.visualization import Visualizer
 
-        for kind in (MessageHub, MMLogger, DefaultScope, Visualizer):
+        # A toolbox's visualizer keeps its instances in its own class.
+        for kind in (MessageHub, MMLogger, DefaultScope, Visualizer, *Visualizer.__subclasses__()):
             kind._instance_dict.clear()
+
+
+@pytest.fixture
+def toy_config(tmp_path, monkeypatch):
+    """Path of a config that trains for two epochs in well under a second; the test runs in its own folder."""
+    from toy_task import CONFIG
+
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / 'toy.py'
+    path.write_text(CONFIG)
+    return str(path)

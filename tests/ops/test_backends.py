@@ -3,6 +3,7 @@ import logging
 
 import pytest
 import torch
+
 from pelk_mm.ops import available_backends, backends, depthwise_conv2d, set_backend
 from pelk_mm.ops.backends import Problem, choose_backend
 

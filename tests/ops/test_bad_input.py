@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from pelk_mm.ops import SharingGrid, depthwise_conv2d, peripheral_conv2d
 
 GRID = SharingGrid((2, 1, 2))

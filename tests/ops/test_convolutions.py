@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from pelk_mm.ops import SharingGrid, available_backends, depthwise_conv2d, peripheral_conv2d
 from torch.nn import functional as F
+
+from pelk_mm.ops import SharingGrid, available_backends, depthwise_conv2d, peripheral_conv2d
 
 BACKENDS = available_backends()
 GRIDS = {

@@ -3,6 +3,7 @@ import pickle
 
 import pytest
 import torch
+
 from pelk_mm.ops import SharingGrid
 
 
@@ -98,7 +99,7 @@ def test_is_a_value():
         (lambda: SharingGrid.exponential(51, base=0), ValueError, 'base must be at least 1, but got 0'),
         (lambda: SharingGrid.exponential(51.0), TypeError, 'kernel_size must be an int, but got 51.0'),
         (lambda: SharingGrid.dense(2), ValueError, 'kernel_size must be odd and positive, but got 2'),
-        (lambda: SharingGrid((2, 1, 2)).expand(torch.zeros(1, 5, 5)), ValueError, r"\(C, 3, 3\).*got \(1, 5, 5\)"),
+        (lambda: SharingGrid((2, 1, 2)).expand(torch.zeros(1, 5, 5)), ValueError, r'\(C, 3, 3\).*got \(1, 5, 5\)'),
         (lambda: SharingGrid((2, 1, 2)).pool(torch.zeros(1, 5, 5)), ValueError, r'\(C, 1, 5, 5\), but got \(1, 5, 5\)'),
         (lambda: SharingGrid((2, 1, 2)).refine_centre(7), ValueError, 'at most kernel_size=5, but got 7'),
     ],

@@ -1,7 +1,8 @@
 import pytest
 import torch
-from pelk_mm.ops import visible_sum
 from torch.nn import functional as F
+
+from pelk_mm.ops import visible_sum
 
 
 @pytest.mark.parametrize('size', [(1, 1), (3, 9), (5, 5), (12, 7), (1, 20)])

@@ -1,0 +1,49 @@
+"""What every command-line tool does around its work: one clear line for an error, and the right exit status."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+from .atomic import DISK_FULL
+from .errors import InterruptedTrainingError, UserError
+
+
+def run_tool(main: Callable[[], int | None]) -> int:
+    """Run ``main`` and turn what went wrong into one line on stderr and an exit status.
+
+    A :class:`~pelk_mm.engine.errors.UserError` gives its own status (2 for bad input, 1 for a failed write, 130 for
+    Ctrl-C), a full disk 1, a bare Ctrl-C 130. Anything else is a defect and keeps its traceback.
+    With several processes on a node only the first speaks, since all of them stop for the same reason.
+
+    Returns:
+        The exit status, for ``sys.exit``.
+    """
+    try:
+        return main() or 0
+    except UserError as error:
+        if isinstance(error, InterruptedTrainingError):
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        report(f'{"interrupted" if error.exit_status == 130 else "error"}: {error}')
+        if os.environ.get('PELK_MM_LOG', '').lower() == 'debug' and error.__cause__ is not None:
+            raise
+        return error.exit_status
+    except KeyboardInterrupt:
+        # Launchers send the signal a second time, which must not cut the line off.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        report('interrupted')
+        return 130
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        where = f' while writing {error.filename}' if error.filename else ''
+        report(f'error: {error.strerror}{where}: free some space and start again')
+        return 1
+
+
+def report(line: str) -> None:
+    """Write one line to stderr from the first process of each node."""
+    if os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', '0')) == '0':
+        rank = os.environ.get('RANK', '0')
+        sys.stderr.write(f'{"" if rank == "0" else f"[rank {rank}] "}{" ".join(line.split())}\n')
+        sys.stderr.flush()

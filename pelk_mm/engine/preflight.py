@@ -1,0 +1,142 @@
+"""Checks before the first iteration, so that a mistake costs seconds and overwrites nothing."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from .checkpoint import read_checkpoint
+from .deploy import is_deployed
+from .errors import CheckpointError, DataError, OutputError
+
+
+def check_data(cfg: Config, loaders: Sequence[str]) -> None:
+    """Check that the folders and files which the data sets of a config name exist.
+
+    Args:
+        cfg: The config.
+        loaders: Which of 'train_dataloader', 'val_dataloader', 'test_dataloader' will be used.
+
+    Raises:
+        DataError: Naming the path and the layout expected below ``data_root``.
+    """
+    for loader in loaders:
+        for key, dataset in _datasets(cfg.get(loader), loader):
+            root = dataset.get('data_root') or ''
+            parts = {name: path for name, path in _parts(dataset).items() if not _is_remote(f'{root}{path}')}
+            if _is_remote(root):
+                continue
+            layout = ', '.join(f'{Path(root, path)} ({name})' for name, path in parts.items())
+            expected = f'; expected layout: {layout}' if layout else ''
+            if root and not Path(root).expanduser().is_dir():
+                raise DataError(
+                    f'data_root {root!r} of {loader} does not exist (looked for {Path(root).expanduser().resolve()})'
+                    f'{expected}. Set it with --cfg-options {key}.data_root=PATH'
+                )
+            for name, path in parts.items():
+                full = Path(root, path).expanduser()
+                if not full.exists():
+                    raise DataError(f'{name} of {loader} does not exist: {full}{expected}')
+
+
+def describe_data(cfg: Config, loader: str) -> str:
+    """List the folders and files that a dataloader's data sets are read from."""
+    paths = [
+        str(Path(dataset.get('data_root') or '', path))
+        for _, dataset in _datasets(cfg.get(loader), loader)
+        for path in _parts(dataset).values() or ['']
+    ]
+    return ', '.join(paths)
+
+
+def check_checkpoints(cfg: Config, trust: bool = False) -> None:
+    """Read every local checkpoint that the config's models are initialised from, and see that training can use it.
+
+    Names such as ``https://...`` are left to mmengine.
+
+    Raises:
+        CheckpointError: If one is missing, damaged, unsafe, deployed, or lacks the prefix asked for.
+    """
+    for path, prefix in _pretrained(cfg.model):
+        if _is_remote(path):
+            continue
+        checkpoint = read_checkpoint(path, trust=trust)
+        if is_deployed(checkpoint):
+            raise CheckpointError(f'checkpoint {path} (init_cfg) is in its deployed form, which cannot be trained')
+        start = prefix.rstrip('.') + '.' if prefix else ''
+        if not any(key.removeprefix('module.').startswith(start) for key in checkpoint['state_dict']):
+            first = next(iter(checkpoint['state_dict']), 'none')
+            raise CheckpointError(
+                f'checkpoint {path} (init_cfg) has no key that starts with {start!r}; its first key is {first!r}'
+            )
+
+
+def check_work_dir(cfg: Config, resume: bool, overwrite: bool) -> list[Path]:
+    """See whether an earlier run has left checkpoints where this one will write.
+
+    Args:
+        cfg: The config; its work directory and the ``out_dir`` of its checkpoint hook are looked at.
+        resume: The run goes on from an earlier one.
+        overwrite: The run replaces an earlier one. Nothing is removed here.
+
+    Returns:
+        The checkpoints to be replaced, resolved; empty unless ``overwrite``.
+
+    Raises:
+        OutputError: If there are checkpoints and neither flag is given, or both are.
+    """
+    if resume and overwrite:
+        raise OutputError('--resume goes on with the checkpoints that --overwrite replaces: pass one of them')
+    work_dir = Path(cfg.work_dir)
+    if work_dir.exists() and not work_dir.is_dir():
+        raise OutputError(f'work directory {work_dir} is a file')
+    folders = [work_dir]
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    if hook.get('out_dir') and not _is_remote(hook['out_dir']):
+        folders.append(Path(hook['out_dir'], work_dir.name))
+    found = sorted(file.resolve() for folder in folders for file in folder.glob('*.pth'))
+    if found and not (resume or overwrite):
+        names = ', '.join(file.name for file in found[:3]) + (', ...' if len(found) > 3 else '')
+        raise OutputError(
+            f'work directory {work_dir} already holds {len(found)} checkpoint(s) ({names}): pass --resume to go on '
+            'from the last one, --overwrite to replace them, or another --work-dir'
+        )
+    return found if overwrite else []
+
+
+def _datasets(node: Any, key: str) -> Iterator[tuple[str, Mapping]]:
+    """Yield the innermost data set configs below a dataloader, with their dotted names."""
+    if not isinstance(node, Mapping):
+        return
+    children = [('dataset', node.get('dataset'))]
+    children += [(f'datasets.{i}', child) for i, child in enumerate(node.get('datasets') or ())]
+    children = [(name, child) for name, child in children if isinstance(child, Mapping)]
+    if not children and 'type' in node:
+        yield key, node
+    for name, child in children:
+        yield from _datasets(child, f'{key}.{name}')
+
+
+def _parts(dataset: Mapping) -> dict[str, str]:
+    """Collect what a data set config says lies below its data_root: prefixes, and the annotation file."""
+    prefix = dataset.get('data_prefix') or {}
+    parts = dict(prefix) if isinstance(prefix, Mapping) else {'data_prefix': prefix}
+    parts['ann_file'] = dataset.get('ann_file')
+    return {name: path for name, path in parts.items() if isinstance(path, str) and path}
+
+
+def _pretrained(node: Any) -> Iterator[tuple[str, str]]:
+    """Yield (checkpoint, prefix) of every init_cfg of type Pretrained below a model config."""
+    if isinstance(node, Mapping):
+        if node.get('type') == 'Pretrained' and isinstance(node.get('checkpoint'), str):
+            yield node['checkpoint'], node.get('prefix') or ''
+        for child in node.values():
+            yield from _pretrained(child)
+    elif isinstance(node, list | tuple):
+        for child in node:
+            yield from _pretrained(child)
+
+
+def _is_remote(path: str) -> bool:
+    return '://' in path

@@ -1,0 +1,222 @@
+"""mmengine's runner with checkpoints that are always whole, loading that runs no code, and CPU processes."""
+
+import copy
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from mmengine.dist import is_distributed, is_main_process
+from mmengine.fileio import LocalBackend, get_file_backend
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import HOOKS
+from mmengine.runner import CheckpointLoader, Runner
+from torch import nn
+
+from .atomic import DISK_FULL, atomic_path
+from .checkpoint import find_latest_checkpoint, load_weights, read_checkpoint, safe_loading
+from .checkpoint_hook import SafeCheckpointHook
+from .deploy import is_deployed, switch_to_deploy
+from .errors import CheckpointError, SaveError, naming
+
+
+class SafeRunner(Runner):
+    """Trains and tests as mmengine's ``Runner`` does, and loses nothing on the way.
+
+    - A checkpoint is written beside its place and moved there when it is whole; ``CheckpointHook`` in a config means
+      :class:`SafeCheckpointHook`.
+    - Checkpoints are read by :func:`read_checkpoint`. Resuming and testing demand every key of the model, fine-tuning
+      (``load_from``) some. A deployed checkpoint switches the model before its weights are loaded.
+    - The config is written to the work directory when training starts, so that a run refused before leaves it alone.
+    - Several CPU processes work (``gloo``); SyncBN becomes BN there, since it refuses CPU tensors.
+
+    Attributes:
+        trust_checkpoint: Unpickle checkpoints without restriction; False unless the caller sets it.
+        replaced: Checkpoints of an earlier run in the same folder. They are removed when this run has saved its first
+            one, not before.
+    """
+
+    trust_checkpoint = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.replaced: list[Path] = []
+        self._starting: str | None = None
+        super().__init__(*args, **kwargs)
+
+    def train(self) -> nn.Module:
+        """Launch training.
+
+        Raises:
+            CheckpointError: If the checkpoint to start from does not fit.
+            SaveError: If the disk is full; the message names the last whole checkpoint.
+        """
+        self._starting = 'train'
+        try:
+            self.dump_config()
+            return super().train()
+        except OSError as error:  # a log rather than a checkpoint: those raise SaveError by themselves
+            if error.errno not in DISK_FULL:
+                raise
+            raise SaveError(self._describe_failed_save('file', Path(error.filename or self.log_dir), error)) from error
+
+    def val(self) -> dict:
+        """Launch validation."""
+        self._starting = 'val'
+        return super().val()
+
+    def test(self) -> dict:
+        """Launch testing."""
+        self._starting = 'test'
+        return super().test()
+
+    def dump_config(self) -> None:
+        """Write the config to the work directory, once training starts."""
+        if self._starting == 'train':
+            super().dump_config()
+
+    def last_whole_checkpoint(self) -> Path | None:
+        """Find the checkpoint that ``--resume`` would go on from."""
+        return find_latest_checkpoint(self.work_dir)
+
+    def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Save a checkpoint; the arguments are mmengine's.
+
+        Raises:
+            SaveError: If the file cannot be written. No part of it is left, and earlier checkpoints are untouched.
+        """
+        if not is_main_process():
+            return
+        if not isinstance(get_file_backend(out_dir, backend_args=kwargs.get('backend_args')), LocalBackend):
+            super().save_checkpoint(out_dir, filename, *args, **kwargs)
+            return
+        target = Path(out_dir, filename)
+        try:
+            with atomic_path(target) as partial:
+                super().save_checkpoint(str(partial.parent), partial.name, *args, **kwargs)
+        except OSError as error:
+            raise SaveError(self._describe_failed_save('checkpoint', target, error)) from error
+        for old in self.replaced:
+            if old != target.resolve():
+                old.unlink(missing_ok=True)
+        self.replaced = []
+
+    def load_checkpoint(
+        self,
+        filename: str,
+        map_location: str | Callable = 'cpu',
+        strict: bool = False,
+        revise_keys: list | None = None,
+    ) -> dict:
+        """Read a checkpoint safely and load its weights.
+
+        Args:
+            filename: A local path, or a URL for mmengine to fetch.
+            map_location: As for ``torch.load``.
+            strict: Demand every key of the model, which testing and resuming do in any case.
+            revise_keys: Not supported; a leading ``module.`` is always removed.
+
+        Raises:
+            CheckpointError: If the file is missing, damaged, unsafe, or of another architecture.
+            ValueError: If ``revise_keys`` is given.
+        """
+        if revise_keys is not None:
+            raise ValueError(f'revise_keys is not supported, but got {revise_keys}')
+        checkpoint = self._read(filename, map_location)
+        if not self.trust_checkpoint:
+            # mmengine executes this entry as a Python config when it resumes.
+            checkpoint.get('meta', {}).pop('config', None)
+        if self._resume and self._starting == 'train':
+            self._demand_training_state(checkpoint, filename)
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        if is_deployed(checkpoint):
+            if self._starting == 'train':
+                raise CheckpointError(
+                    f'checkpoint {filename} is in its deployed form, which cannot be trained: '
+                    'name the one it was converted from'
+                )
+            switch_to_deploy(self.model)
+            self.logger.info(f'{filename} is in its deployed form: the model has been switched to it')
+        load_weights(self.model, checkpoint, filename, strict or self._resume or self._starting != 'train')
+        self._has_loaded = True
+        self.logger.info(f'Load checkpoint from {filename}')
+        return checkpoint
+
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Resume from a checkpoint that holds the state of training; arguments as mmengine's.
+
+        Raises:
+            CheckpointError: As ``load_checkpoint``, and if the state does not fit the optimizer of the config.
+        """
+        try:
+            super().resume(filename, *args, **kwargs)
+        except ValueError as error:
+            raise CheckpointError(
+                f'checkpoint {filename} cannot be resumed with this config: {error}. '
+                'To start anew from its weights use --cfg-options load_from=PATH'
+            ) from error
+
+    def register_hook(self, hook: Hook | dict, priority: str | int | None = None) -> None:
+        """Register a hook; mmengine's ``CheckpointHook`` gives way to ``SafeCheckpointHook``."""
+        if isinstance(hook, dict) and 'type' in hook:
+            kind = hook['type']
+            if (HOOKS.get(kind) if isinstance(kind, str) else kind) is CheckpointHook:
+                hook = dict(hook, type=SafeCheckpointHook)
+        super().register_hook(hook, priority)
+
+    def _init_model_weights(self) -> None:
+        with naming('the initial weights (init_cfg)'):
+            super()._init_model_weights()
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Set up the environment, with several CPU processes where there is no GPU."""
+        if self.distributed and not torch.cuda.is_available() and not is_distributed():
+            # mmengine's own way selects a GPU first, and fails without one.
+            torch.distributed.init_process_group(backend='gloo')
+        super().setup_env(env_cfg)
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """Wrap the model for several processes; on CPU without SyncBN and without device ids."""
+        if self.distributed and not torch.cuda.is_available():
+            model = revert_sync_batchnorm(model)
+            self.logger.info('No GPU: SyncBN, where the model has it, works as BN in every process by itself')
+            model_wrapper_cfg = copy.copy(model_wrapper_cfg) or {
+                'type': 'MMDistributedDataParallel',
+                'broadcast_buffers': False,
+                'find_unused_parameters': self.cfg.get('find_unused_parameters', False),
+            }
+            model_wrapper_cfg.setdefault('device_ids', None)
+            self.cfg.pop('sync_bn', None)
+        return super().wrap_model(model_wrapper_cfg, model)
+
+    def _read(self, filename: str, map_location: str | Callable) -> dict:
+        if '://' not in filename:
+            return read_checkpoint(filename, map_location, self.trust_checkpoint)
+        with safe_loading(self.trust_checkpoint):
+            try:
+                return CheckpointLoader.load_checkpoint(filename, map_location)
+            except UnpicklingError as error:
+                raise CheckpointError(
+                    f'checkpoint {filename} is refused: it holds more than weights, which could run code. '
+                    'Pass --trust-checkpoint only if you trust its origin'
+                ) from error
+
+    def _demand_training_state(self, checkpoint: dict, filename: str) -> None:
+        meta = checkpoint.get('meta', {})
+        absent = [key for key in ('epoch', 'iter') if key not in meta]
+        absent += [key for key in ('message_hub', 'optimizer') if key not in checkpoint]
+        if absent:
+            raise CheckpointError(
+                f'checkpoint {filename} cannot be resumed: it lacks {", ".join(absent)}. '
+                'To start anew from its weights use --cfg-options load_from=PATH'
+            )
+
+    def _describe_failed_save(self, what: str, target: Path, error: OSError) -> str:
+        free = ''
+        if error.errno in DISK_FULL and target.parent.is_dir():
+            free = f' ({shutil.disk_usage(target.parent).free / 1e6:.0f} MB free there)'
+        last = self.last_whole_checkpoint()
+        kept = f'the last whole checkpoint is {last}; go on from it with --resume' if last else 'none was saved before'
+        return f'cannot write {what} {target}: {error.strerror or error}{free}; {kept}'

@@ -1,0 +1,135 @@
+"""The work of ``tools/train.py``: one way to train classifiers, segmentors and detectors."""
+
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.config import Config
+
+from .build import build_runner, check_loader
+from .checkpoint import find_latest_checkpoint, read_checkpoint, safe_loading
+from .config import (
+    enable_amp,
+    enable_auto_scale_lr,
+    fit_to_device,
+    load_config,
+    set_dataloader_defaults,
+    set_work_dir,
+)
+from .errors import ConfigError, InterruptedTrainingError, naming
+from .launch import check_launch, is_first_process
+from .preflight import check_checkpoints, check_data, check_work_dir
+from .runner import SafeRunner
+
+
+def train(
+    config: str,
+    work_dir: str | None = None,
+    resume: str | None = None,
+    overwrite: bool = False,
+    amp: bool = False,
+    auto_scale_lr: bool = False,
+    no_validate: bool = False,
+    cfg_options: Mapping[str, Any] | None = None,
+    launcher: str = 'none',
+    trust_checkpoint: bool = False,
+    resume_command: str = 'the same command with --resume',
+) -> SafeRunner:
+    """Train the model of a config. Everything that can be checked is checked before anything is written.
+
+    Args:
+        config: Path of the config file; its ``default_scope`` decides the task.
+        work_dir: Folder for logs and checkpoints; the config's own or ``./work_dirs/<config stem>`` by default.
+        resume: 'auto' for the last checkpoint of the work directory, or the path of one.
+        overwrite: Replace the checkpoints of an earlier run; they go when the new run has saved its first one.
+        amp: Mixed precision.
+        auto_scale_lr: Scale the learning rate by the real batch size over the config's ``base_batch_size``.
+        no_validate: Leave validation out.
+        cfg_options: Dotted names and values merged into the config.
+        launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
+        trust_checkpoint: Unpickle checkpoints without restriction.
+        resume_command: What to type after an interruption, for the message.
+
+    Returns:
+        The runner, after training.
+
+    Raises:
+        UserError: One of its kinds, for whatever the caller can put right.
+        InterruptedTrainingError: After Ctrl-C, naming the last whole checkpoint.
+    """
+    check_launch(launcher)
+    with safe_loading(trust_checkpoint):
+        cfg = load_config(config, cfg_options)
+        _require_training(cfg)
+        cfg.launcher = launcher
+        set_work_dir(cfg, work_dir)
+        set_dataloader_defaults(cfg)
+        if no_validate:
+            cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+        if amp:
+            enable_amp(cfg)
+        if auto_scale_lr:
+            enable_auto_scale_lr(cfg)
+        notes = fit_to_device(cfg)
+        notes += _choose_start(cfg, resume)
+        loaders = [name for name in ('train_dataloader', 'val_dataloader') if cfg.get(name) is not None]
+        check_data(cfg, loaders)
+        replaced = []
+        if is_first_process():
+            replaced = check_work_dir(cfg, resume is not None or cfg.resume, overwrite)
+            check_checkpoints(cfg, trust_checkpoint)
+            if cfg.get('load_from') and '://' not in cfg.load_from:
+                read_checkpoint(cfg.load_from, trust=trust_checkpoint)
+        runner = build_runner(cfg, trust_checkpoint, notes)
+        for name in loaders:
+            check_loader(runner, name)
+        with naming('the optimizer'):
+            runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+        runner.replaced = replaced
+        if replaced:
+            runner.logger.warning(
+                f'--overwrite: {len(replaced)} checkpoint(s) of an earlier run in {runner.work_dir} will be removed '
+                f'when this run has saved its first one: {", ".join(file.name for file in replaced)}'
+            )
+        try:
+            runner.train()
+        except KeyboardInterrupt as interrupt:
+            # Launchers send the signal a second time, which must not cut the message off.
+            handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            message = _after_interrupt(runner, resume_command)
+            signal.signal(signal.SIGINT, handler)
+            raise InterruptedTrainingError(message) from interrupt
+    return runner
+
+
+def _require_training(cfg: Config) -> None:
+    missing = [name for name in ('train_cfg', 'train_dataloader', 'optim_wrapper') if cfg.get(name) is None]
+    if missing:
+        raise ConfigError(f'config {cfg.filename} cannot be trained: it lacks {", ".join(missing)}')
+
+
+def _choose_start(cfg: Config, resume: str | None) -> list[str]:
+    """Set ``cfg.resume`` and ``cfg.load_from``; return what to log about it."""
+    if resume is None and cfg.get('resume'):
+        resume = cfg.get('load_from') or 'auto'
+    if resume is None:
+        cfg.resume = False
+        return []
+    if resume != 'auto':
+        cfg.resume, cfg.load_from = True, resume
+        return []
+    latest = find_latest_checkpoint(cfg.work_dir)
+    cfg.resume = latest is not None
+    if latest is None:
+        return [f'--resume: no checkpoint in {cfg.work_dir} yet, starting from the beginning']
+    cfg.load_from = str(latest)
+    return [f'--resume: going on from {latest}']
+
+
+def _after_interrupt(runner: SafeRunner, resume_command: str) -> str:
+    last = runner.last_whole_checkpoint()
+    if last is None:
+        return f'no checkpoint had been saved in {runner.work_dir}; start again with the same command'
+    if runner.replaced:
+        return f'this run had saved no checkpoint; those of the earlier run are whole, the last is {last}'
+    return f'the last whole checkpoint is {last}; go on with: {resume_command}'

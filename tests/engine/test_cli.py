@@ -1,0 +1,66 @@
+import errno
+import signal
+
+import pytest
+
+from pelk_mm.engine.cli import run_tool
+from pelk_mm.engine.errors import ConfigError, InterruptedTrainingError, SaveError
+
+
+@pytest.fixture(autouse=True)
+def _keep_handler(monkeypatch):
+    for name in ('LOCAL_RANK', 'SLURM_LOCALID', 'RANK', 'PELK_MM_LOG'):
+        monkeypatch.delenv(name, raising=False)
+    handler = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, handler)
+
+
+def raising(error):
+    def main():
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ('error', 'status', 'line'),
+    [
+        (ConfigError('config a.py\ndoes not exist'), 2, 'error: config a.py does not exist'),
+        (SaveError('disk full'), 1, 'error: disk full'),
+        (InterruptedTrainingError('the last is a.pth'), 130, 'interrupted: the last is a.pth'),
+        (KeyboardInterrupt(), 130, 'interrupted'),
+        (OSError(errno.ENOSPC, 'No space left on device', 'a.log'), 1, 'error: No space left on device while writing'),
+    ],
+)
+def test_errors_are_one_line(capsys, error, status, line):
+    assert run_tool(raising(error)) == status
+    out, err = capsys.readouterr()
+    assert out == ''
+    assert err.startswith(line)
+    assert err.count('\n') == 1
+
+
+def test_success_and_defects():
+    assert run_tool(lambda: None) == 0
+    assert run_tool(lambda: 1) == 1
+    with pytest.raises(ZeroDivisionError):
+        run_tool(lambda: 1 // 0)
+
+
+def test_only_the_first_process_of_a_node_speaks(capsys, monkeypatch):
+    monkeypatch.setenv('LOCAL_RANK', '1')
+    assert run_tool(raising(ConfigError('x'))) == 2
+    assert capsys.readouterr().err == ''
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    monkeypatch.setenv('RANK', '8')
+    run_tool(raising(ConfigError('x')))
+    assert capsys.readouterr().err == '[rank 8] error: x\n'
+
+
+def test_debug_shows_the_cause(monkeypatch):
+    monkeypatch.setenv('PELK_MM_LOG', 'debug')
+    error = ConfigError('x')
+    error.__cause__ = KeyError('y')
+    with pytest.raises(ConfigError):
+        run_tool(raising(error))

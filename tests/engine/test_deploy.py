@@ -1,0 +1,96 @@
+import pytest
+import torch
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS
+from torch import nn
+
+from pelk_mm.engine.checkpoint import read_checkpoint
+from pelk_mm.engine.deploy import can_be_deployed, is_deployed, switch_to_deploy
+from pelk_mm.engine.errors import CheckpointError, ConfigError
+from pelk_mm.engine.evaluation import evaluate
+from pelk_mm.engine.reparameterize import reparameterize
+from pelk_mm.engine.switch_to_deploy_hook import SwitchToDeployHook
+from pelk_mm.engine.training import train
+from pelk_mm.registry import HOOKS
+
+
+class Branches(nn.Module):
+    """Two branches that merge into one."""
+
+    def __init__(self, width=4):
+        super().__init__()
+        self.a, self.b = nn.Linear(width, width, bias=False), nn.Linear(width, width, bias=False)
+        self.inner = Inner()
+        self.merged = None
+
+    def forward(self, x):
+        return self.a(x) + self.b(x) if self.merged is None else self.merged(x)
+
+    def switch_to_deploy(self):
+        if self.merged is None:
+            self.merged = nn.Linear(4, 4, bias=False)
+            self.merged.weight.data = self.a.weight.data + self.b.weight.data
+            del self.a, self.b
+
+
+class Inner(nn.Module):
+    def switch_to_deploy(self):
+        raise AssertionError('what lies inside a module that switches is its own affair')
+
+
+@MODELS.register_module(force=True)
+class MergingModel(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.backbone = Branches()
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x, y, mode='tensor'):
+        logits = self.head(self.backbone(x))
+        return {'loss': nn.functional.cross_entropy(logits, y)} if mode == 'loss' else list(logits)
+
+
+def test_outermost_modules_switch():
+    net = nn.Sequential(nn.Sequential(Branches(), nn.ReLU()), Branches())
+    x = torch.randn(2, 4)
+    before = net(x)
+    assert can_be_deployed(net)
+    assert switch_to_deploy(net) == ['1', '0.0']
+    torch.testing.assert_close(net(x), before)
+    assert switch_to_deploy(nn.Linear(1, 1)) == []
+    assert not can_be_deployed(nn.Linear(1, 1))
+
+
+def test_hook_is_registered_and_switches_before_testing_only(toy_config):
+    assert HOOKS.build({'type': 'pelk_mm.SwitchToDeployHook'}).__class__ is SwitchToDeployHook
+    options = {'model': {'type': 'MergingModel', '_delete_': True}, 'train_cfg.max_epochs': 1}
+    options['custom_hooks'] = [{'type': 'SwitchToDeployHook'}]
+    runner = train(toy_config, cfg_options=options)  # with validation
+    assert runner.model.backbone.merged is None
+    runner.test()
+    assert runner.model.backbone.merged is not None
+
+
+def test_deployed_checkpoints_are_recognised(toy_config):
+    options = {'model': {'type': 'MergingModel', '_delete_': True}, 'train_cfg.max_epochs': 1}
+    train(toy_config, cfg_options=options)
+    path = 'work_dirs/toy/epoch_1.pth'
+    evaluate(toy_config, path, cfg_options=options, deploy=True)
+    model = MergingModel()
+    model.load_state_dict(read_checkpoint(path)['state_dict'])
+    switch_to_deploy(model)
+    torch.save({'state_dict': model.state_dict(), 'meta': {'deploy': True}}, 'deployed.pth')
+    assert is_deployed(read_checkpoint('deployed.pth'))
+    assert not is_deployed(read_checkpoint(path))
+    for deploy in (False, True):
+        assert evaluate(toy_config, 'deployed.pth', cfg_options=options, deploy=deploy) == {'acc': 1.0}
+    with pytest.raises(CheckpointError, match='deployed.pth is in its deployed form, which cannot be trained'):
+        train(toy_config, work_dir='new', cfg_options={**options, 'load_from': 'deployed.pth'})
+    with pytest.raises(CheckpointError, match='deployed.pth is in its deployed form already'):
+        reparameterize(toy_config, 'deployed.pth', 'twice.pth', cfg_options=options)
+
+
+def test_models_without_a_deployed_form(toy_config):
+    train(toy_config, cfg_options={'train_cfg.max_epochs': 1})
+    with pytest.raises(ConfigError, match=r'--deploy: the model of .*toy.py has no module with switch_to_deploy'):
+        evaluate(toy_config, 'work_dirs/toy/epoch_1.pth', deploy=True)

@@ -1,0 +1,50 @@
+"""Evaluate a classifier, a segmentor or a detector: the config decides which."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import DictAction
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from pelk_mm.engine.cli import run_tool  # noqa: E402
+from pelk_mm.engine.evaluation import evaluate  # noqa: E402
+
+
+def parse_args(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file, deployed ones included')
+    parser.add_argument('--work-dir', help='folder for logs (default: ./work_dirs/<config name>)')
+    parser.add_argument(
+        '--out', help='dump predictions: a folder of PNG label maps for segmentors, a .pkl file otherwise'
+    )
+    parser.add_argument('--show', action='store_true', help='paint predictions in a window')
+    parser.add_argument('--show-dir', help='paint predictions into this folder')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    parser.add_argument('--deploy', action='store_true', help='switch the model to its deployed form first')
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='unpickle the checkpoint without restriction; it can then run any code',
+    )
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='settings to change in the config'
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by launchers')
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Evaluate as the command line says."""
+    args = vars(parse_args(argv))
+    os.environ.setdefault('LOCAL_RANK', str(args.pop('local_rank')))
+    evaluate(**args)
+
+
+if __name__ == '__main__':
+    sys.exit(run_tool(lambda: main(sys.argv[1:])))
