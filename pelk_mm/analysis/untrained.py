@@ -1,0 +1,26 @@
+"""A net with the weights it starts training from, as a checkpoint: the baseline that a score is held against."""
+
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner.checkpoint import save_checkpoint
+
+
+def save_untrained(cfg: Config, path: str | Path, seed: int = 0) -> None:
+    """Build the model of a config, initialise it as training would and save it.
+
+    An ``init_cfg`` of type ``Pretrained`` is honoured: "untrained" then means as it is before the fine-tune.
+
+    Args:
+        cfg: Has ``model`` and ``default_scope``.
+        path: The checkpoint to write; folders are made.
+        seed: Of the initialisation. The generators of the caller are left as they were.
+    """
+    with torch.random.fork_rng(), DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        torch.manual_seed(seed)
+        model = MODELS.build(cfg.model)
+        model.init_weights()
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint({'state_dict': model.state_dict(), 'meta': {'seed': seed}}, str(path))

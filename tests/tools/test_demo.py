@@ -1,0 +1,138 @@
+"""What tools/demo.sh does with the tools it calls; these have their own tests and are stand-ins here."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# Stands in for the interpreter: notes its arguments and leaves behind what the tool would.
+PYTHON = """#!/usr/bin/env bash
+echo "$*" >>"$CALLS"
+case "$1" in
+  tools/train.py)
+    work="$4"
+    mkdir -p "$work"
+    echo '01/01 00:00:00 - mmengine - INFO - Iter(train) [ 20/600]  lr: 1e-3  eta: 0:01:15  time: 0.2  loss: 1.50  a: 1'
+    if [[ "${TRAINING:-}" == hangs ]]; then
+      touch "$work/iter_20.pth"
+      trap 'echo "interrupted: the last whole checkpoint is iter_20.pth" >&2; exit 130' INT
+      while sleep 0.05; do :; done
+    fi
+    [[ "${TRAINING:-}" != fails ]] || { echo 'error: no such config' >&2; exit 2; }
+    echo '01/01 00:00:01 - mmengine - INFO - Iter(val) [5/5]    aAcc: 90.0  mIoU: 81.50  mAcc: 1  time: 1'
+    touch "$work/iter_600.pth"
+    echo "$work/iter_600.pth" >"$work/last_checkpoint" ;;
+  *segmentation_report.py)
+    echo 'INFO - a line of a logger'
+    echo '40 images, 9 classes present   this net'
+    echo "pictures: ${@: -1}" ;;
+esac
+"""
+
+
+@pytest.fixture
+def demo(tmp_path):
+    """Runs the demo in a checkout of stand-ins; returns the process and the tools it called."""
+    (tmp_path / 'tools').mkdir()
+    shutil.copy(ROOT / 'tools/demo.sh', tmp_path / 'tools')
+    python = tmp_path / 'python'
+    python.write_text(PYTHON)
+    python.chmod(0o755)
+    (tmp_path / 'tools/setup.sh').write_text(f'echo {python}')
+
+    def start(*args, **env):
+        (tmp_path / 'calls').write_text('')
+        inherited = {key: value for key, value in os.environ.items() if key != 'PELK_MM_DEMO_DIR'}
+        env = {**inherited, 'CALLS': str(tmp_path / 'calls'), **env}
+        command = ['bash', str(tmp_path / 'tools/demo.sh'), *args]
+        # Elsewhere, in a session of its own: where it is called from must not matter, and Ctrl-C must reach it alone.
+        return subprocess.Popen(command, cwd='/', env=env, text=True, stdout=-1, stderr=-1, start_new_session=True)
+
+    def run(*args, **env):
+        process = start(*args, **env)
+        process.out, process.err = process.communicate(timeout=60)
+        process.calls = (tmp_path / 'calls').read_text().splitlines()
+        return process
+
+    run.start, run.root = start, tmp_path
+    return run
+
+
+def training_of(process):
+    return [call for call in process.calls if call.startswith('tools/train.py')]
+
+
+def test_first_call_does_everything(demo):
+    process = demo()
+    assert process.returncode == 0, process.err
+    tools = [Path(call.split()[0]).name for call in process.calls]
+    assert tools == [
+        'make_toy_data.py',
+        'train.py',
+        'save_untrained.py',
+        'test.py',
+        'test.py',
+        'segmentation_report.py',
+    ]
+    assert '--resume' not in process.calls[1]
+    assert process.calls[4].split()[2] == 'work_dirs/demo/train/iter_600.pth'
+    assert 'iteration 20 of 600, loss 1.50, time left 0:01:15' in process.out
+    assert 'held-out mIoU so far: 81.50' in process.out
+    assert '40 images, 9 classes present' in process.out
+    assert 'pictures: work_dirs/demo/predictions.png' in process.out
+    assert 'a line of a logger' not in process.out
+
+
+def test_second_call_scores_the_trained_net_again(demo):
+    demo()
+    process = demo()
+    assert process.returncode == 0, process.err
+    assert not training_of(process)
+    assert 'trained already' in process.out
+    assert 'pictures:' in process.out
+
+
+def test_overwrite_trains_anew_and_arguments_reach_the_training(demo):
+    demo()
+    process = demo('--overwrite', '--cfg-options', 'train_cfg.max_iters=3')
+    assert process.returncode == 0, process.err
+    (call,) = training_of(process)
+    assert call.endswith('--overwrite --cfg-options train_cfg.max_iters=3')
+    assert '--resume' not in call
+
+
+def test_failure_shows_the_tools_own_words_and_its_status(demo):
+    process = demo(TRAINING='fails')
+    assert process.returncode == 2
+    assert 'error: no such config' in process.err
+    assert 'work_dirs/demo/logs/train.log' in process.err
+    assert len(process.calls) == 2
+    assert not (demo.root / 'work_dirs/demo/train/finished').exists()
+
+
+def test_goes_on_after_ctrl_c(demo):
+    process = demo.start(TRAINING='hangs')
+    saved = demo.root / 'work_dirs/demo/train/iter_20.pth'
+    deadline = time.monotonic() + 30
+    while not saved.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert 'interrupted: the last whole checkpoint is iter_20.pth' in err
+    process = demo()
+    assert process.returncode == 0, process.err
+    assert training_of(process)[0].endswith('--resume')
+
+
+def test_folder_can_be_chosen(demo, tmp_path):
+    process = demo(PELK_MM_DEMO_DIR=str(tmp_path / 'elsewhere'))
+    assert process.returncode == 0, process.err
+    assert (tmp_path / 'elsewhere/train/finished').exists()
+    assert not (tmp_path / 'work_dirs').exists()

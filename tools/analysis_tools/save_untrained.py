@@ -1,0 +1,27 @@
+"""Save a config's model with the weights it would start training from, as a baseline for tools/test.py."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from pelk_mm.analysis.untrained import save_untrained  # noqa: E402
+from pelk_mm.engine.build import naming  # noqa: E402
+from pelk_mm.engine.cli import run_tool  # noqa: E402
+from pelk_mm.engine.config import load_config  # noqa: E402
+
+
+def main(argv: list[str]) -> None:
+    """Save the model that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('out', help='checkpoint to write')
+    parser.add_argument('--seed', type=int, default=0, help='of the initialisation (default: %(default)s)')
+    args = parser.parse_args(argv)
+    cfg = load_config(args.config)
+    with naming(f'the model of {args.config}'):
+        save_untrained(cfg, args.out, args.seed)
+
+
+if __name__ == '__main__':
+    sys.exit(run_tool(lambda: main(sys.argv[1:])))

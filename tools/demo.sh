@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# Trains a UperNet with a PeLK-atto backbone (51x51 kernels) on made-up scenes, scores it and paints its predictions.
+#
+#   bash tools/demo.sh                a few minutes on two CPU cores after the set-up; a GPU is used when present
+#   bash tools/demo.sh --overwrite    train anew; without it a second call goes on, or scores the trained net again
+#
+# Further arguments go to tools/train.py. Results go to work_dirs/demo, or to the folder that PELK_MM_DEMO_DIR names.
+set -euo pipefail
+unset CDPATH
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+
+CONFIG=configs/demo/upernet_pelk_atto_toy.py
+OUT="${PELK_MM_DEMO_DIR:-work_dirs/demo}"
+TRAINED="$OUT/train/finished"
+export PELK_MM_DATA="$OUT/data" PYTHONUNBUFFERED=1
+
+say() { printf '[demo] %s\n' "$*"; }
+
+# Runs a command with its output in a log; when it fails, shows what it wrote to stderr last.
+logged() {
+  local log="$OUT/logs/$1.log" status=0
+  shift
+  "$@" >"$log" 2>"$log.err" || status=$?
+  ((status == 0)) || fail "$status" "$log"
+}
+
+fail() {
+  tail -n 5 "$2.err" >&2
+  printf 'error: that step failed (log: %s); bash tools/demo.sh goes on from here, with --overwrite it trains anew\n' "$2" >&2
+  exit "$1"
+}
+
+# mmengine's lines, reduced to what one watches.
+progress() {
+  sed -u -n -E \
+    -e 's@^.*Iter\(train\) \[ *([0-9]+)/([0-9]+)\].* eta: ([0-9:]+) .* loss: ([0-9.]+).*@[demo]   iteration \1 of \2, loss \4, time left \3@p' \
+    -e 's@^.*Iter\(val\).* mIoU: ([0-9.]+).*@[demo]   held-out mIoU so far: \1@p'
+}
+
+train() {
+  local log="$OUT/logs/train.log" mode=() status=0
+  # "--overwrite" among the arguments decides; else whatever an interrupted call has saved is used.
+  if [[ " $* " != *' --overwrite '* ]] && compgen -G "$OUT/train/*.pth" >/dev/null; then mode=(--resume); fi
+  rm -f "$TRAINED"
+  # Ctrl-C is for the training: it says in its own words what is saved, and its last lines must still come through.
+  trap : INT
+  "$PYTHON" tools/train.py "$CONFIG" --work-dir "$OUT/train" ${mode[@]+"${mode[@]}"} "$@" 2>"$log.err" |
+    (trap '' INT && tee "$log" | progress) || status=$?
+  trap - INT
+  ((status == 0)) || fail "$status" "$log"
+  touch "$TRAINED"
+}
+
+started=$SECONDS
+PYTHON="$(bash tools/setup.sh --print-python)"
+mkdir -p "$OUT/logs"
+
+say "1 of 4: drawing scenes in ADE20K's layout into $OUT/data/toy"
+logged data "$PYTHON" tools/make_toy_data.py "$OUT/data/toy" --train 800 --size 128 --overwrite
+
+if [[ -e "$TRAINED" && $# == 0 ]]; then
+  say "2 of 4: trained already (bash tools/demo.sh --overwrite trains anew)"
+else
+  say "2 of 4: training $CONFIG"
+  train "$@"
+fi
+
+say "3 of 4: scoring the held-out scenes, with the trained and with an untrained net"
+logged untrained "$PYTHON" tools/analysis_tools/save_untrained.py "$CONFIG" "$OUT/untrained/start.pth"
+logged test_untrained "$PYTHON" tools/test.py "$CONFIG" "$OUT/untrained/start.pth" \
+  --work-dir "$OUT/untrained" --out "$OUT/untrained/predictions"
+logged test "$PYTHON" tools/test.py "$CONFIG" "$(cat "$OUT/train/last_checkpoint")" \
+  --work-dir "$OUT/test" --out "$OUT/test/predictions"
+
+say "4 of 4: painting"
+logged report "$PYTHON" tools/analysis_tools/segmentation_report.py "$CONFIG" "$OUT/test/predictions" \
+  --untrained "$OUT/untrained/predictions" --sheet "$OUT/predictions.png"
+sed -n '/ images, /,$p' "$OUT/logs/report.log"
+say "done in $(((SECONDS - started) / 60)) min $(((SECONDS - started) % 60)) s"
