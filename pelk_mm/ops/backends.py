@@ -16,7 +16,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from .dense import depthwise_dense
+from .dense import WIDEST_FAST_ROW, depthwise_dense
 from .fft import depthwise_fft
 
 logger = logging.getLogger('pelk_mm')
@@ -113,15 +113,17 @@ def choose_backend(problem: Problem, backend: str | None = None) -> Backend:
     return _explained(BACKENDS[name], problem, 'fastest by measurement')
 
 
-# Read off `tools/analysis_tools/benchmark.py op` on a CPU: stock convolutions fall off a cliff where a kernel's row is
-# wider than 14 taps, their gradients from about 100 taps in all; below either the transforms cost more than they save.
-WIDEST_FAST_ROW = 14
+# Read off `tools/analysis_tools/benchmark.py op` on a CPU. Below these counts of taps and of pixels, and where a row of
+# the kernel is narrow enough for the stock convolution's fast path, the transforms cost more than they save. Gradients
+# of stock convolutions have no fast path: there only the taps count.
 FEWEST_TAPS = 100
+FEWEST_PIXELS = 900
 
 
 def _fft_pays(problem: Problem) -> bool:
     kh, kw = problem.kernel_size
-    return kh * kw >= FEWEST_TAPS and (kw > WIDEST_FAST_ROW or problem.needs_grad)
+    pixels = problem.input.shape[2] * problem.input.shape[3]
+    return kh * kw >= FEWEST_TAPS and (problem.needs_grad or (kw > WIDEST_FAST_ROW and pixels >= FEWEST_PIXELS))
 
 
 def _known(argument: str, name: str) -> Backend:

@@ -49,10 +49,10 @@ def test_op_writes_json(tool, tmp_path, capsys, extra):
     file = tmp_path / 'deep' / 'op.json'
     assert tool.main(['op', *TINY_OP, *extra, '--json', str(file)]) == 0
     report = json.loads(file.read_text())
-    assert set(report['timings']) == {'dense', 'fft', 'stock 7x7'}
+    assert set(report['timings']) == {'stock', 'stock nhwc', 'fft', 'stock 7x7'}
     assert report['timings']['fft']['error'] < benchmark.ERROR_BARS[torch.bfloat16]
     assert report['machine']['torch'] == torch.__version__
-    assert 'dense / it' in capsys.readouterr().out
+    assert 'stock / it' in capsys.readouterr().out
 
 
 def test_model_times_every_rival(monkeypatch):
@@ -62,7 +62,7 @@ def test_model_times_every_rival(monkeypatch):
     monkeypatch.setattr(PeLK, 'arch_settings', {'speck': arch})
     timings, skipped = benchmark.benchmark_model(arch='speck', size=32, batch=1, repeats=1)
     names = {timing.name for timing in timings}
-    assert names | set(skipped) == {'pelk', 'pelk-101', '7x7', 'stripe', 'convnext'}
+    assert names | set(skipped) == {'pelk', 'pelk-101', '7x7', 'stripe', 'stripe nhwc', 'convnext'}
 
 
 def test_wrong_numbers_are_not_timed(tool, monkeypatch, capsys):

@@ -17,8 +17,8 @@ def _no_preference(monkeypatch):
     set_backend(None)
 
 
-def problem(kernel_size=(51, 51), needs_grad=False):
-    return Problem(torch.zeros(1, 2, 28, 28), kernel_size, needs_grad)
+def problem(kernel_size=(51, 51), needs_grad=False, side=56):
+    return Problem(torch.zeros(1, 2, side, side), kernel_size, needs_grad)
 
 
 @pytest.fixture
@@ -34,6 +34,8 @@ def test_automatic_choice():
     assert choose_backend(problem((13, 13))).name == 'dense'
     assert choose_backend(problem((13, 13), needs_grad=True)).name == 'fft'
     assert choose_backend(problem((5, 51))).name == 'fft'
+    assert choose_backend(problem(side=14)).name == 'dense'
+    assert choose_backend(problem(side=14, needs_grad=True)).name == 'fft'
 
 
 def test_a_named_backend_that_cannot_run_raises_with_the_reason(broken_fft):

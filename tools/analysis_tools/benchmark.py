@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ValueError("device is 'cuda', but torch sees no CUDA GPU here; use --device cpu")
         if what == 'op':
             args['dtype'], args['size'] = DTYPES[args['dtype']], tuple(args['size'])
-            timings, baseline = benchmark_op(**args), 'dense'
+            timings, baseline = benchmark_op(**args), 'stock'
         else:
             (timings, skipped), baseline = benchmark_model(**args), 'pelk'
     except GateError as error:
