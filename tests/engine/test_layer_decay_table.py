@@ -4,11 +4,7 @@ import functools
 import re
 
 import pytest
-from torch import nn
-
-from pelk_mm.engine import LayerDecayOptimWrapperConstructor
-
-BASE_LR, BASE_WD = 1e-3, 0.05
+from layer_decay_cases import BASE_LR, BASE_WD, Classifier, build, table
 
 # Prefix of the name -> id, written out from mmseg's rule for ConvNeXt (N = 6 for 9 blocks in stage 2, 12 for 27).
 LAYERS_T = {
@@ -68,30 +64,6 @@ STAGES = {
 REST = ('backbone.norm0.', 'backbone.norm1.', 'backbone.norm2.', 'backbone.norm3.', 'head.')
 STAGES_T = {**STAGES, **dict.fromkeys(REST, 7)}
 STAGES_B = {**STAGES, **dict.fromkeys(REST, 13)}
-
-
-class Classifier(nn.Module):
-    def __init__(self, backbone):
-        super().__init__()
-        self.backbone = backbone
-        self.head = nn.Linear(4, 2)
-
-
-def build(model, lr=BASE_LR, weight_decay=BASE_WD, **paramwise_cfg):
-    optimizer = {'type': 'AdamW', 'lr': lr, 'weight_decay': weight_decay}
-    constructor = LayerDecayOptimWrapperConstructor({'optimizer': optimizer}, paramwise_cfg)
-    return constructor(model).optimizer
-
-
-def table(optimizer):
-    """Name -> (learning rate, weight decay); every parameter once."""
-    found = {}
-    for group in optimizer.param_groups:
-        assert len(group['param_names']) == len(group['params'])
-        for name in group['param_names']:
-            assert name not in found
-            found[name] = (group['lr'], group['weight_decay'])
-    return found
 
 
 def expected_id(name, ids):
