@@ -32,12 +32,17 @@ T = TypeVar('T', bound=type)
 def register(registry: Registry) -> Callable[[T], T]:
     """Class decorator: register in a ``pelk_mm`` registry and in its root parent.
 
-    ``force`` keeps a module reload (notebooks) from failing.
+    A class may replace itself (module reload in notebooks), never another package's.
+
+    Raises:
+        KeyError: The root holds another class of that name.
     """
 
     def decorate(cls: T) -> T:
-        registry.register_module(module=cls, force=True)
-        registry.parent.register_module(module=cls, force=True)
+        for target in (registry, registry.parent):
+            known = target.module_dict.get(cls.__name__)
+            itself = known is not None and (known.__module__, known.__qualname__) == (cls.__module__, cls.__qualname__)
+            target.register_module(module=cls, force=itself)
         return cls
 
     return decorate

@@ -148,6 +148,8 @@ def benchmark_op(
         )
         for name, (function, _) in functions.items()
     }
+    if backward:
+        _gate_gradients(functions, sample, grid, exact, ERROR_BARS[dtype])
     variants = {name: partial(run, *function_and_leaves) for name, function_and_leaves in functions.items()}
     variants['stock 7x7'] = partial(run, seven, (x, small, bias))
     with torch.set_grad_enabled(backward):
@@ -181,6 +183,7 @@ def benchmark_model(
     nets: dict[str, nn.Module] = {}
     for name, kernels, central in (('pelk', (51, 49, 47, 13), 5), ('pelk-101', (101, 69, 67, 13), 7)):
         net = PeLK(arch, kernel_sizes=kernels, central_size=central, layer_scale_init_value=1.0).to(device).eval()
+        _randomise_norms(net)
         with torch.inference_mode():
             expected = net(x[:1])[0]
             net.switch_to_deploy()
@@ -242,6 +245,42 @@ def _with_mixers(net: LargeKernelBackbone, mixer: Callable[[int, int], TokenMixe
         if isinstance(block, LargeKernelBlock):
             block.mixer = mixer(block.mixer.channels, block.mixer.grid.kernel_size)  # type: ignore[arg-type,union-attr]
     return net
+
+
+def _randomise_norms(net: nn.Module) -> None:
+    """Statistics and affine parameters that a wrong merge cannot get right by luck."""
+    generator = torch.Generator().manual_seed(0)
+    for norm in net.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            channels = norm.num_features
+            norm.running_mean.copy_(torch.randn(channels, generator=generator))  # type: ignore[union-attr]
+            norm.running_var.copy_(torch.rand(channels, generator=generator) + 0.5)  # type: ignore[union-attr]
+            norm.weight.data.copy_(torch.rand(channels, generator=generator) + 0.5)
+            norm.bias.data.copy_(torch.randn(channels, generator=generator))
+
+
+def _gate_gradients(
+    functions: Mapping[str, tuple[Callable[[], Tensor], tuple[Tensor, ...]]],
+    sample: Sequence[Tensor],
+    grid: SharingGrid,
+    exact: Tensor,
+    bar: float,
+) -> None:
+    """Gate every variant's gradients, under the cotangent that is 1 on the sample's images and 0 on the others."""
+    leaves = [t.detach().requires_grad_() for t in sample]
+    out = peripheral_conv2d(leaves[0], leaves[1], grid, leaves[2], backend='dense')
+    expected = torch.autograd.grad(out, leaves, torch.ones_like(exact))
+    for name, (function, tensors) in functions.items():
+        out = function()
+        cotangent = torch.zeros_like(out)
+        cotangent[: len(exact)] = 1
+        d_input, d_weight, d_bias = torch.autograd.grad(out, tensors, cotangent)
+        if d_weight.ndim == 4:  # of the expanded kernel
+            d_weight = grid.pool(d_weight.double())
+        for what, actual, reference in zip(
+            ('input', 'weight', 'bias'), (d_input[: len(exact)], d_weight, d_bias), expected, strict=True
+        ):
+            _gate(f'the gradient of {what} by {name}', actual, reference, 10 * bar)
 
 
 def _gate(name: str, actual: Tensor, expected: Tensor, bar: float) -> float:

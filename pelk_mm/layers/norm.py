@@ -42,6 +42,7 @@ def build_norm(cfg: Mapping[str, Any], channels: int, argument: str = 'norm_cfg'
     Raises:
         ValueError: Unknown type or unknown keys.
     """
+    check_cfg(argument, cfg)
     cfg = dict(cfg)
     requires_grad = cfg.pop('requires_grad', True)
     layer = _build(NORMS, cfg, argument, channels)
@@ -56,12 +57,19 @@ def build_activation(cfg: Mapping[str, Any], argument: str = 'act_cfg') -> nn.Mo
     Raises:
         ValueError: Unknown type or unknown keys.
     """
+    check_cfg(argument, cfg)
     return _build(ACTIVATIONS, dict(cfg), argument)
+
+
+def check_cfg(argument: str, cfg: object) -> None:
+    """Raise TypeError unless ``cfg`` is a dict."""
+    if not isinstance(cfg, Mapping):
+        raise TypeError(f"{argument} must be a dict such as dict(type='BN'), but got {cfg!r}")
 
 
 def _build(table: Mapping[str, type[nn.Module]], cfg: dict[str, Any], argument: str, *args: int) -> nn.Module:
     kind = cfg.pop('type', None)
-    if kind not in table:
+    if not isinstance(kind, str) or kind not in table:
         raise ValueError(f'type of {argument} must be one of {", ".join(map(repr, table))}, but got {kind!r}')
     try:
         return table[kind](*args, **cfg)

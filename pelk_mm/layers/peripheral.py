@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..ops import SharingGrid, depthwise_conv2d, peripheral_conv2d, visible_sum
-from ..ops.grid import check_odd
+from ..ops.checks import check_int, check_number, check_odd
 from .mixer import TokenMixer
-from .norm import batch_norm_scale_and_shift, build_norm
+from .norm import batch_norm_scale_and_shift, build_norm, check_cfg
 
 PosEmbed = Literal['visible', 'bias']
 
@@ -69,8 +69,11 @@ class PeripheralConv2d(TokenMixer):
                 raise ValueError(f'small_kernel must be at most kernel_size={kernel_size}, but got {small_kernel}')
         self.small_kernel = small_kernel
         norm_cfg = {'type': 'BN'} if norm_cfg is None else norm_cfg
+        check_cfg("the mixer's norm_cfg", norm_cfg)
         if norm_cfg.get('type') not in ('BN', 'SyncBN'):
             raise ValueError(f"type of the mixer's norm_cfg must be 'BN' or 'SyncBN', but got {norm_cfg.get('type')!r}")
+        if not norm_cfg.get('track_running_stats', True):
+            raise ValueError("the mixer's norm_cfg must keep running statistics: deployment folds them")
 
         k = self.grid.num_segments
         self.w_theta = nn.Parameter(torch.empty(self.conv_channels, k, k))
@@ -80,6 +83,7 @@ class PeripheralConv2d(TokenMixer):
             self.small_norm = build_norm(norm_cfg, self.conv_channels)
         self.deployed = False
         self._pos_maps: dict[tuple[Any, ...], Tensor] = {}
+        self._pos_maps_of: tuple[Tensor, ...] = ()
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -101,14 +105,20 @@ class PeripheralConv2d(TokenMixer):
         Raises:
             ValueError: Another channel count, or h given, missing or of another shape than the mixer was built for.
         """
-        if x.ndim != 4 or x.shape[1] != self.channels:
-            raise ValueError(f'x must have shape (N, {self.channels}, H, W), but got {tuple(x.shape)}')
+        if not isinstance(x, Tensor) or x.ndim != 4 or x.shape[1] != self.channels:
+            got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f'x must have shape (N, {self.channels}, H, W), but got {got}')
         self._check_pos_embed(pos_embed)
         mixed, passed = x[:, : self.conv_channels], x[:, self.conv_channels :]
         mixed = self._deployed_branch(mixed, pos_embed) if self.deployed else self._branches(mixed, pos_embed)
         return torch.cat([mixed, passed], dim=1) if passed.shape[1] else mixed
 
     def _branches(self, x: Tensor, pos_embed: Tensor | None) -> Tensor:
+        if isinstance(self.norm, nn.BatchNorm2d) and self.norm.training and x.numel() == x.shape[1]:
+            raise ValueError(
+                f'x must hold more than one pixel for BatchNorm to train on, but got {tuple(x.shape)}: '
+                'use a larger batch or image, or norm_eval=True'
+            )
         bias = None
         if self.pos_embed == 'bias':
             assert pos_embed is not None
@@ -128,11 +138,14 @@ class PeripheralConv2d(TokenMixer):
             return out
         assert pos_embed is not None
         assert self.pos_weight is not None
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return out + self._pos_map(self.pos_weight, pos_embed, out)
-        # Swapping `.data` (EMA) leaves the version alone, in-place updates leave the address alone: the key holds both.
-        state = [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in (self.pos_weight, pos_embed)]
-        key = (*out.shape[2:], out.dtype, out.device, *state)
+        # By value: versions and addresses miss what is written through `.data`, as weight averaging does.
+        state = (self.pos_weight, pos_embed)
+        if not self._pos_maps or not all(map(_same, self._pos_maps_of, state)):
+            self._pos_maps.clear()
+            self._pos_maps_of = tuple(tensor.detach().clone() for tensor in state)
+        key = (*out.shape[2:], out.dtype)
         if key not in self._pos_maps:
             while len(self._pos_maps) >= self.MAX_CACHED_MAPS:
                 self._pos_maps.pop(next(iter(self._pos_maps)))
@@ -193,9 +206,14 @@ class PeripheralConv2d(TokenMixer):
         if self.pos_embed is None:
             if pos_embed is not None:
                 raise ValueError('pos_embed must be None: this mixer was built, or deployed, without an embedding')
-        elif pos_embed is None or tuple(pos_embed.shape) != expected:
-            got = None if pos_embed is None else tuple(pos_embed.shape)
+        elif not isinstance(pos_embed, Tensor) or tuple(pos_embed.shape) != expected:
+            got = tuple(pos_embed.shape) if isinstance(pos_embed, Tensor) else pos_embed
             raise ValueError(f'pos_embed must be h of shape {expected} for a {self.pos_embed!r} mixer, but got {got}')
+        elif (pos_embed.dtype, pos_embed.device) != (self.w_theta.dtype, self.w_theta.device):
+            raise ValueError(
+                f'pos_embed must be {self.w_theta.dtype} on {self.w_theta.device} as w_theta is, '
+                f'but got {pos_embed.dtype} on {pos_embed.device}'
+            )
 
     # Cached maps also die with whatever may replace the weights or move them.
 
@@ -221,6 +239,10 @@ class PeripheralConv2d(TokenMixer):
         )
 
 
+def _same(a: Tensor, b: Tensor) -> bool:
+    return (a.dtype, a.device, a.shape) == (b.dtype, b.device, b.shape) and torch.equal(a, b)
+
+
 def resolve_grid(
     kernel_size: int, central_size: int = 5, grid: SharingGrid | Sequence[int] | None = None
 ) -> SharingGrid:
@@ -229,6 +251,7 @@ def resolve_grid(
     Raises:
         ValueError: ``grid`` does not sum to ``kernel_size``.
     """
+    check_odd('central_size', central_size)
     if grid is None:
         return SharingGrid.exponential(kernel_size, central_size)
     if not isinstance(grid, SharingGrid):
@@ -244,8 +267,8 @@ def count_conv_channels(channels: int, conv_ratio: float) -> int:
     Raises:
         ValueError: ``channels`` below 1, ``conv_ratio`` outside (0, 1], or no channel left to convolve.
     """
-    if channels < 1:
-        raise ValueError(f'channels must be at least 1, but got {channels}')
+    check_int('channels', channels, 1)
+    check_number('conv_ratio', conv_ratio)
     if not 0 < conv_ratio <= 1:
         raise ValueError(f'conv_ratio must be in (0, 1], but got {conv_ratio}')
     convolved = int(conv_ratio * channels)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..layers import MIXERS, TokenMixer
 from ..layers.peripheral import count_conv_channels, resolve_grid
 from ..ops import SharingGrid
+from ..ops.checks import check_sequence
 from ..registry import MODELS, register
 from .skeleton import LargeKernelBackbone
 
@@ -75,12 +76,13 @@ class PeLK(LargeKernelBackbone):
         act_cfg: Mapping[str, Any] = {'type': 'GELU'},  # noqa: B006
         **kwargs: Any,
     ) -> None:
-        if mixer not in MIXERS:
+        if not isinstance(mixer, str) or mixer not in MIXERS:
             raise ValueError(f'mixer must be one of {", ".join(MIXERS)}, but got {mixer!r}')
+        grids = (None,) * 4 if grids is None else grids
         for name, value in {'kernel_sizes': kernel_sizes, 'grids': grids}.items():
-            if value is not None and len(value) != 4:
+            check_sequence(name, value)
+            if len(value) != 4:
                 raise ValueError(f'{name} must have one entry for each of the 4 stages, but got {value!r}')
-        grids = grids or (None,) * 4
         self._mixer_args: list[dict[str, Any]] = [
             {
                 'kernel_size': kernel_size,

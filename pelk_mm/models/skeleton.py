@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..layers.block import LargeKernelBlock
 from ..layers.mixer import TokenMixer
 from ..layers.norm import build_norm
+from ..ops.checks import check_flag, check_int, check_number, check_sequence
 
 #: Smallest image side: the last stage strides by 32.
 MIN_IMAGE_SIZE = 32
@@ -65,12 +66,20 @@ class LargeKernelBackbone(BaseModule):
         init_cfg: Any = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
+        check_int('in_channels', in_channels, 1)
+        check_number('drop_path_rate', drop_path_rate, 0)
+        check_number('layer_scale_init_value', layer_scale_init_value, 0)
+        for name, flag in {
+            'norm_eval': norm_eval,
+            'gap_before_final_norm': gap_before_final_norm,
+            'with_cp': with_cp,
+        }.items():
+            check_flag(name, flag)
         self.depths, self.channels = self._resolve_arch(arch, width_factor)
         self.num_stages = len(self.depths)
         self.in_channels = in_channels
         self.out_indices = self._resolve_out_indices(out_indices)
-        if not 0 <= frozen_stages <= self.num_stages:
-            raise ValueError(f'frozen_stages must be in 0..{self.num_stages}, but got {frozen_stages}')
+        check_int('frozen_stages', frozen_stages, 0, self.num_stages)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.gap_before_final_norm = gap_before_final_norm
@@ -127,6 +136,9 @@ class LargeKernelBackbone(BaseModule):
         Raises:
             ValueError: Another shape.
         """
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise TypeError(f'{type(self).__name__} takes a floating-point tensor of images, but got {got}')
         if x.ndim != 4 or x.shape[1] != self.in_channels or min(x.shape[2:]) < MIN_IMAGE_SIZE:
             raise ValueError(
                 f'{type(self).__name__} takes images (N, {self.in_channels}, H, W) with H and W at least '
@@ -186,7 +198,7 @@ class LargeKernelBackbone(BaseModule):
             depth = (0, 2, 3, deepest)[int(parts[1])]
         elif inside and parts[0] in ('stages', 'pos_embeds'):
             stage, block = int(parts[1]), int(parts[2]) if parts[0] == 'stages' else 0
-            depth = (1, 2, 3 + block // 3, deepest)[stage]
+            depth = (1, 2, min(3 + block // 3, deepest), deepest)[stage]
         else:
             depth = deepest + 1
         return depth, deepest + 2
@@ -200,23 +212,34 @@ class LargeKernelBackbone(BaseModule):
             arch = self.arch_settings[arch]
         if not isinstance(arch, Mapping) or set(arch) != {'depths', 'channels'}:
             raise ValueError(f'arch must be a name or dict(depths=..., channels=...), but got {arch!r}')
+        for name in ('depths', 'channels'):
+            check_sequence(f'{name} of arch', arch[name])
+            for value in arch[name]:
+                check_int(f'every entry of {name} of arch', value, 1)
         if not len(arch['depths']) == len(arch['channels']) == 4:
             raise ValueError(
                 f'depths and channels of arch must have one entry for each of the 4 stages, but got {arch!r}'
             )
+        check_number('width_factor', width_factor)
         if width_factor <= 0:
             raise ValueError(f'width_factor must be positive, but got {width_factor}')
         # the tolerance keeps an exact product, 110 * 1.1 say, from being truncated one short
         channels = tuple(int(width * width_factor + 1e-6) for width in arch['channels'])
-        if min(channels) < 1 or min(arch['depths']) < 1:
-            raise ValueError(f'arch must have positive depths and channels, but got {arch!r} times {width_factor}')
+        if min(channels) < 1:
+            raise ValueError(f'width_factor={width_factor} leaves a stage of {arch!r} without channels')
         return tuple(arch['depths']), channels
 
     def _resolve_out_indices(self, out_indices: int | Sequence[int]) -> tuple[int, ...]:
+        if not isinstance(out_indices, int):
+            check_sequence('out_indices', out_indices)
         indices = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
         for index in indices:
+            check_int('every entry of out_indices', index)
             if not -self.num_stages <= index < self.num_stages:
                 raise ValueError(
                     f'out_indices must lie in -{self.num_stages}..{self.num_stages - 1}, but got {out_indices}'
                 )
-        return tuple(index % self.num_stages for index in indices)
+        resolved = tuple(index % self.num_stages for index in indices)
+        if not resolved or len(set(resolved)) < len(resolved):
+            raise ValueError(f'out_indices must name at least one stage, none of them twice, but got {out_indices}')
+        return resolved

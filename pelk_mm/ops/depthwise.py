@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from .backends import depthwise
-from .checks import autocast, check_tensors
-from .grid import check_odd
+from .checks import autocast, check_odd, check_tensors
 
 
 def depthwise_conv2d(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from numbers import Integral
 
 import torch
 from torch import Tensor
+
+from .checks import check_int, check_odd
 
 
 @dataclass(frozen=True, init=False)
@@ -34,7 +35,7 @@ class SharingGrid:
         if isinstance(sizes, str) or not isinstance(sizes, Sequence):
             raise TypeError(f'sizes must be a sequence of ints, but got {sizes!r}')
         for size in sizes:
-            _check_int('every entry of sizes', size)
+            check_int('every entry of sizes', size)
         sizes = tuple(int(size) for size in sizes)
         if not sizes or min(sizes) < 1:
             raise ValueError(f'sizes must hold at least one segment, each at least 1 long, but got {sizes}')
@@ -62,7 +63,7 @@ class SharingGrid:
         """
         check_odd('kernel_size', kernel_size)
         check_odd('central_size', central_size)
-        _check_int('base', base)
+        check_int('base', base)
         if central_size > kernel_size:
             raise ValueError(f'central_size must be at most kernel_size={kernel_size}, but got {central_size}')
         if base < 1:
@@ -148,15 +149,3 @@ class SharingGrid:
                 f"weight must have shape (C, k', k') = (C, {k}, {k}) for the grid {self.sizes}, "
                 f'but got {tuple(weight.shape)}'
             )
-
-
-def _check_int(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f'{name} must be an int, but got {value!r}')
-
-
-def check_odd(name: str, value: object) -> None:
-    """Raise unless ``value`` is a positive odd int: a centred kernel has no other size."""
-    _check_int(name, value)
-    if value < 1 or value % 2 == 0:  # type: ignore[operator]
-        raise ValueError(f'{name} must be odd and positive, but got {value}')

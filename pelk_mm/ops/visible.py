@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor
+
+from .checks import check_int, check_odd
 
 
 def visible_sum(product: Tensor, size: tuple[int, int]) -> Tensor:
@@ -20,11 +24,23 @@ def visible_sum(product: Tensor, size: tuple[int, int]) -> Tensor:
 
     Returns:
         (C, H, W), of the dtype of ``product``.
+
+    Raises:
+        TypeError: ``product`` is no float32 or float64 tensor.
+        ValueError: ``product`` is not (C, K, K) with odd K, or ``size`` is not positive.
     """
+    if not isinstance(product, Tensor) or product.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f'product must be a float32 or float64 tensor, but got {getattr(product, "dtype", product)}')
+    if product.ndim != 3 or product.shape[1] != product.shape[2]:
+        raise ValueError(f'product must have shape (C, K, K), but got {tuple(product.shape)}')
     kernel_size = product.shape[-1]
+    check_odd('K of product', kernel_size)
+    for name, length in zip(('H', 'W'), size, strict=True):
+        check_int(f'{name} of size', length, 1)
     rows = visibility(kernel_size, size[0], product)  # (H, K)
     columns = visibility(kernel_size, size[1], product)  # (W, K)
-    with torch.autocast(product.device.type, enabled=False):
+    kind = product.device.type
+    with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
         return rows @ product @ columns.T
 
 

@@ -77,6 +77,28 @@ def test_wrong_numbers_are_not_timed(tool, monkeypatch, capsys):
     assert 'median' not in captured.out
 
 
+def test_a_wrong_gradient_is_not_timed(tool, monkeypatch, capsys):
+    from pelk_mm.ops import fft
+
+    right = fft._taps
+    monkeypatch.setattr(fft, '_taps', lambda *args: 3 * right(*args))
+    assert tool.main(['op', *TINY_OP, '--backward']) == 1
+    assert 'the gradient of weight by fft is wrong by' in capsys.readouterr().err
+
+
+def test_a_wrong_merge_is_not_timed(monkeypatch):
+    from pelk_mm.layers import peripheral
+    from pelk_mm.models import PeLK
+
+    def unfolded(norm):
+        return torch.ones(norm.num_features).double(), torch.zeros(norm.num_features).double()
+
+    monkeypatch.setattr(PeLK, 'arch_settings', {'speck': {'depths': (1, 1, 1, 1), 'channels': (8, 8, 8, 8)}})
+    monkeypatch.setattr(peripheral, 'batch_norm_scale_and_shift', unfolded)
+    with pytest.raises(benchmark.GateError, match='deployed pelk is wrong by'):
+        benchmark.benchmark_model(arch='speck', size=32, batch=1, repeats=1)
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [

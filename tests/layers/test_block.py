@@ -37,6 +37,9 @@ def test_checkpointing_keeps_outputs_gradients_and_statistics():
     recomputed.with_cp = True
     x = torch.randn(4, 16, 9, 9)
     results = []
+    runs = {True: 0, False: 0}
+    for block in (plain, recomputed):
+        block.mixer.register_forward_pre_hook(lambda *_, cp=block.with_cp: runs.update({cp: runs[cp] + 1}))
     for block in (plain, recomputed):
         for _ in range(2):
             torch.manual_seed(1)  # the same samples drop
@@ -44,6 +47,7 @@ def test_checkpointing_keeps_outputs_gradients_and_statistics():
             out = block(image)
             out.square().sum().backward()
         results.append((out, image.grad, {n: p.grad for n, p in block.named_parameters()}, dict(block.named_buffers())))
+    assert runs == {False: 2, True: 4}
     torch.testing.assert_close(results[1], results[0])
     assert results[0][3]['mixer.norm.num_batches_tracked'] == 2
     assert recomputed.mixer.norm.momentum == plain.mixer.norm.momentum

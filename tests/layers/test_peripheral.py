@@ -119,6 +119,13 @@ def test_cached_map_follows_every_change():
         torch.testing.assert_close(mixer(x, h), fresh())
         h.add_(1)
         torch.testing.assert_close(mixer(x, h), fresh())
+        for _ in range(5):  # the allocator gives addresses back
+            mixer.pos_weight.data = torch.randn_like(mixer.pos_weight)
+            torch.testing.assert_close(mixer(x, h), fresh())
+        h.data.copy_(2 * h)
+        torch.testing.assert_close(mixer(x, h), fresh())
+        mixer.pos_weight.data.mul_(2)
+        torch.testing.assert_close(mixer(x, h), fresh())
         mixer.load_state_dict({name: value + 1 for name, value in mixer.state_dict().items()})
         assert not mixer._pos_maps
         mixer(x, h)
@@ -199,6 +206,10 @@ def test_bad_input():
         mixer(torch.zeros(1, 16, 4, 4))
     with pytest.raises(ValueError, match=r'but got \(6, 5, 5\)'):
         mixer(torch.zeros(1, 16, 4, 4), h[:, :5, :5])
+    with pytest.raises(ValueError, match='pos_embed must be torch.float32 on cpu .* got torch.float64 on cpu'):
+        mixer(torch.zeros(1, 16, 4, 4), h.double())
+    with pytest.raises(ValueError, match=r'x must have shape .* but got list'):
+        mixer([1], h)
     plain, _ = make(None)
     with pytest.raises(ValueError, match='pos_embed must be None'):
         plain(torch.zeros(1, 16, 4, 4), h)

@@ -89,6 +89,13 @@ def test_h_is_shared_by_a_stage_and_kept_by_deepcopy():
     twin = copy.deepcopy(net)
     x = torch.randn(1, 3, 32, 32)
     before = twin(x)[0]
+    seen = [[], [], [], []]
+    for i, stage in enumerate(net.stages):
+        for block in stage:
+            block.mixer.register_forward_pre_hook(lambda mixer, args, i=i: seen[i].append(args[1]))
+    net(x)
+    assert [len(of_stage) for of_stage in seen] == [1, 1, 2, 1]
+    assert all(h is net.pos_embeds[i] for i, of_stage in enumerate(seen) for h in of_stage)
     with torch.no_grad():
         net.pos_embeds[2].add_(1.0)
     assert torch.equal(twin(x)[0], before)
@@ -123,6 +130,7 @@ def test_with_cp_changes_nothing_but_memory():
     recomputed = make(out_indices=(0, 3), layer_scale_init_value=1.0, with_cp=True).train()
     recomputed.load_state_dict(plain.state_dict())
     x = torch.randn(2, 3, 64, 64)
+    assert all(block.with_cp for stage in recomputed.stages for block in stage)
     for net in (plain, recomputed):
         sum(o.square().sum() for o in net(x)).backward()
     for (name, a), (_, b) in zip(plain.named_parameters(), recomputed.named_parameters(), strict=True):
@@ -181,6 +189,8 @@ def test_layer_depth_by_convnexts_rule():
         assert net.get_layer_depth(f'backbone.{name}', 'backbone.') == (depth, 8), name
     assert net.get_layer_depth('head.fc.weight', 'backbone.') == (7, 8)
     assert make(arch='small', width_factor=0.1, conv_ratio=1.0).get_layer_depth('stages.2.26.gamma') == (11, 14)
+    deep = make(arch={'depths': (1, 1, 40, 1), 'channels': (8, 8, 8, 8)})
+    assert deep.get_layer_depth('stages.2.39.gamma') == (12, 14)
 
 
 def test_arguments_reach_the_blocks():
@@ -222,18 +232,46 @@ def test_registered_in_its_scope_and_in_the_root():
     assert issubclass(PeLK, BaseModule)
 
 
+def test_never_replaces_another_packages_class():
+    from mmengine.registry import Registry
+
+    from pelk_mm.registry import register
+
+    root = Registry('thing')
+    child = Registry('thing', parent=root, scope='pelk_mm_test')
+
+    class Thing:
+        pass
+
+    root.register_module(name='Thing', module=PeLK)
+    with pytest.raises(KeyError, match='Thing is already registered'):
+        register(child)(Thing)
+    child, root = Registry('thing', parent=(other := Registry('thing')), scope='pelk_mm_test'), other
+    assert register(child)(register(child)(Thing)) is root.get('Thing')
+
+
 @pytest.mark.parametrize(
     ('kwargs', 'message'),
     [
         ({'arch': 'huge'}, 'arch must be one of atto, .*tiny, small, base or a dict, but got .huge'),
         ({'arch': {'depths': (1, 1, 1, 1)}}, r'dict\(depths=..., channels=...\), but got'),
         ({'arch': {'depths': (1, 1), 'channels': (8, 8)}}, 'one entry for each of the 4 stages'),
-        ({'arch': {'depths': (0, 1, 1, 1), 'channels': (8, 8, 8, 8)}}, 'positive depths and channels'),
+        (
+            {'arch': {'depths': (0, 1, 1, 1), 'channels': (8, 8, 8, 8)}},
+            'entry of depths .* at least 1, but got 0',
+        ),
         ({'kernel_sizes': (13, 13, 13)}, r'kernel_sizes must have one entry .* got \(13, 13, 13\)'),
         ({'kernel_sizes': (12, 11, 9, 7)}, 'kernel_size must be odd and positive, but got 12'),
         ({'grids': (None, None)}, r'grids must have one entry .* got \(None, None\)'),
         ({'out_indices': 4}, r'out_indices must lie in -4..3, but got 4'),
         ({'out_indices': (0, -5)}, r'out_indices must lie in -4..3, but got \(0, -5\)'),
+        ({'out_indices': ()}, 'out_indices must name at least one stage'),
+        ({'out_indices': (3, -1)}, r'none of them twice, but got \(3, -1\)'),
+        ({'layer_scale_init_value': -1}, 'layer_scale_init_value must be at least 0, but got -1'),
+        ({'in_channels': 0}, 'in_channels must be at least 1, but got 0'),
+        ({'central_size': 4, 'grids': ((13,), (11,), (9,), (7,))}, 'central_size must be odd and positive, but got 4'),
+        ({'width_factor': 0.01}, 'leaves a stage of .* without channels'),
+        ({'branch_norm_cfg': {'type': 'BN', 'track_running_stats': False}}, 'must keep running statistics'),
         ({'frozen_stages': 5}, 'frozen_stages must be in 0..4, but got 5'),
         ({'frozen_stages': -1}, 'frozen_stages must be in 0..4, but got -1'),
         ({'mixer': 'attention'}, "mixer must be one of peripheral, but got 'attention'"),
@@ -247,6 +285,52 @@ def test_registered_in_its_scope_and_in_the_root():
 def test_bad_arguments(kwargs, message):
     with pytest.raises(ValueError, match=message):
         make(**kwargs)
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'message'),
+    [
+        (
+            {'arch': {'depths': (1.0, 1, 1, 1), 'channels': (8, 8, 8, 8)}},
+            'every entry of depths .* must be an int',
+        ),
+        ({'arch': {'depths': 4, 'channels': (8, 8, 8, 8)}}, 'depths of arch must be a sequence, but got 4'),
+        ({'kernel_sizes': 13}, 'kernel_sizes must be a sequence, but got 13'),
+        ({'grids': 3}, 'grids must be a sequence, but got 3'),
+        ({'norm_cfg': None}, r"norm_cfg must be a dict such as dict\(type='BN'\), but got None"),
+        ({'act_cfg': 'GELU'}, "act_cfg must be a dict .* but got 'GELU'"),
+        ({'branch_norm_cfg': 'BN'}, "norm_cfg must be a dict .* but got 'BN'"),
+        ({'out_indices': '3'}, "out_indices must be a sequence, but got '3'"),
+        ({'out_indices': (1.0,)}, 'every entry of out_indices must be an int, but got 1.0'),
+        ({'frozen_stages': 1.5}, 'frozen_stages must be an int, but got 1.5'),
+        ({'frozen_stages': True}, 'frozen_stages must be an int, but got True'),
+        ({'in_channels': 3.0}, 'in_channels must be an int, but got 3.0'),
+        ({'width_factor': float('nan')}, 'width_factor must be a finite number, but got nan'),
+        ({'drop_path_rate': 'a'}, "drop_path_rate must be a finite number, but got 'a'"),
+        ({'conv_ratio': True}, 'conv_ratio must be a finite number, but got True'),
+        ({'with_cp': 'no'}, "with_cp must be True or False, but got 'no'"),
+    ],
+)
+def test_arguments_of_the_wrong_type(kwargs, message):
+    with pytest.raises(TypeError, match=message):
+        make(**kwargs)
+
+
+def test_one_pixel_is_too_few_for_batch_norm():
+    net = make()
+    with pytest.raises(ValueError, match='more than one pixel for BatchNorm to train on'):
+        net.train()(torch.zeros(1, 3, 32, 32))
+    assert net.eval()(torch.zeros(1, 3, 32, 32))[0].shape == (1, 32)
+
+
+def test_images_must_be_floating_point():
+    with pytest.raises(TypeError, match='floating-point tensor of images, but got torch.uint8'):
+        make()(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+
+
+def test_meta_device():
+    with torch.device('meta'):
+        assert make().eval()(torch.zeros(1, 3, 64, 64))[0].shape == (1, 32)
 
 
 def test_unknown_arguments_are_refused():

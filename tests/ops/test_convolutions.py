@@ -146,16 +146,22 @@ def test_empty_batch(backend):
 @pytest.mark.parametrize('layout', ['channels_last', 'slice', 'transposed', 'expanded'])
 def test_layouts(backend, layout):
     grid = GRIDS['13']
-    x, weight, bias = (t.detach() for t in problem(grid, (16, 12), channels=4))
-    laid_out = {
-        'channels_last': lambda: x.to(memory_format=torch.channels_last),
-        'slice': lambda: torch.cat([x, x], 1)[:, 2:6],
-        'transposed': lambda: x.transpose(2, 3),
-        'expanded': lambda: x[:1].expand(3, -1, -1, -1),
-    }[layout]()
-    expected = peripheral_conv2d(laid_out.contiguous(), weight, grid, bias, backend='dense')
-    actual = peripheral_conv2d(laid_out, weight, grid, bias, backend=backend)
-    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
+    x, weight, bias = problem(grid, (16, 12), channels=4)
+
+    def lay_out(x):
+        return {
+            'channels_last': lambda: x.to(memory_format=torch.channels_last),
+            'slice': lambda: torch.cat([x, x], 1)[:, 2:6],
+            'transposed': lambda: x.transpose(2, 3),
+            'expanded': lambda: x[:1].expand(3, -1, -1, -1),
+        }[layout]()
+
+    expected = run(
+        lambda x, w, b: peripheral_conv2d(lay_out(x).contiguous(), w, grid, b, backend='dense'), (x, weight, bias)
+    )
+    actual = run(lambda x, w, b: peripheral_conv2d(lay_out(x), w, grid, b, backend=backend), (x, weight, bias))
+    for key, value in expected.items():
+        torch.testing.assert_close(actual[key], value, rtol=1e-9, atol=1e-9, msg=lambda m, key=key: f'{key}: {m}')
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16], ids=str)

@@ -38,6 +38,20 @@ def test_equals_prefix_sums_and_four_look_ups():
     torch.testing.assert_close(visible_sum(product, (height, width)), expected)
 
 
+@pytest.mark.parametrize(
+    ('product', 'size', 'error', 'message'),
+    [
+        (torch.ones(1, 4, 4), (3, 3), ValueError, 'K of product must be odd and positive, but got 4'),
+        (torch.ones(1, 3, 5), (3, 3), ValueError, r'\(C, K, K\), but got \(1, 3, 5\)'),
+        (torch.ones(1, 3, 3).half(), (3, 3), TypeError, 'float32 or float64 tensor, but got torch.float16'),
+        (torch.ones(1, 3, 3), (0, 3), ValueError, 'H of size must be at least 1, but got 0'),
+    ],
+)
+def test_bad_input(product, size, error, message):
+    with pytest.raises(error, match=message):
+        visible_sum(product, size)
+
+
 def test_stays_in_float32_under_autocast():
     with torch.autocast('cpu', torch.bfloat16):
         assert visible_sum(torch.ones(1, 3, 3), (4, 4)).dtype == torch.float32
