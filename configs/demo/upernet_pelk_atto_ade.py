@@ -20,13 +20,13 @@ test_dataloader = val_dataloader
 # bfloat16 halves the time of a step on a processor with bfloat16 instructions.
 optim_wrapper = dict(type='pelk_mm.BFloat16OptimWrapper')
 warmup = 20
-max_iters = 450
+max_iters = 600
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=warmup),
     dict(type='CosineAnnealingLR', eta_min=0.0, by_epoch=False, begin=warmup, end=max_iters, T_max=max_iters - warmup),
 ]
-train_cfg = dict(max_iters=max_iters, val_interval=150)
+train_cfg = dict(max_iters=max_iters, val_interval=200)
 default_hooks = dict(
     logger=dict(interval=10),
-    checkpoint=dict(interval=150, save_best=None),
+    checkpoint=dict(interval=200, save_best=None),
 )
