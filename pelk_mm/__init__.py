@@ -3,10 +3,11 @@
 Importing registers everything, in the scope ``pelk_mm`` and in mmengine's root; it needs torch and mmengine alone.
 """
 
-from .version import __version__, warn_untested_versions
+from .version import __version__, require_mmengine, warn_untested_versions
 
+require_mmengine()
 warn_untested_versions()
 
-from . import engine, layers, models, ops  # noqa: E402  (the version warning comes before what may fail)
+from . import engine, layers, models, ops  # noqa: E402  (what is missing or untested is named before it may fail)
 
 __all__ = ['__version__', 'engine', 'layers', 'models', 'ops']
