@@ -90,7 +90,17 @@ PUBLIC = {
         'set_backend',
         'visible_sum',
     ],
-    'pelk_mm.layers': ['DropPath', 'LargeKernelBlock', 'LayerNorm2d', 'MIXERS', 'PeripheralConv2d', 'TokenMixer'],
+    'pelk_mm.layers': [
+        'DenseConv',
+        'DropPath',
+        'LargeKernelBlock',
+        'LayerNorm2d',
+        'MIXERS',
+        'PartialConv',
+        'PeripheralConv2d',
+        'StripeConv',
+        'TokenMixer',
+    ],
     'pelk_mm.models': ['LargeKernelBackbone', 'PeLK'],
     'pelk_mm.engine': [
         'BFloat16OptimWrapper',

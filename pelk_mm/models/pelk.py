@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ..layers import MIXERS, TokenMixer
-from ..layers.peripheral import count_conv_channels, resolve_grid
+from ..layers.partial import count_conv_channels
+from ..layers.peripheral import resolve_grid
 from ..ops import SharingGrid
 from ..ops.checks import check_sequence
 from ..registry import MODELS, register
@@ -31,12 +32,14 @@ class PeLK(LargeKernelBackbone):
             ``dict(depths=..., channels=...)`` with four entries each.
         in_channels: Channels of the image.
         kernel_sizes: K of each stage, odd.
-        central_size: Unit-cell centre of the paper's sharing grid.
+        central_size: Unit-cell centre of the paper's sharing grid ('peripheral' alone).
         grids: A grid (sizes or :class:`SharingGrid`) or None for each stage, instead of the paper's.
         conv_ratio: Share of the channels that are convolved (section 4.3).
         small_kernel: Parallel small kernel that merges at deployment; None for none (decision D4).
         pos_embed: Reading of the kernel-wise positional embedding, 'visible' or 'bias'; None for no embedding (D2).
-        mixer: Token mixer, a name in ``pelk_mm.layers.MIXERS``.
+        mixer: Token mixer, a name in ``pelk_mm.layers.MIXERS``: 'peripheral', or to compare with 'dense' (RepLKNet's
+            K x K kernel) or 'stripe' (SLaK's K x n and n x K, n = ``small_kernel``). Their authors convolve every
+            channel and have no h: ``conv_ratio=1.0, pos_embed=None``.
         width_factor: Multiplies every channel count, of a dict too, truncated. 1.0 for "without sparsity" (D3).
         norm_cfg: LayerNorm of stem, blocks, downsampling and outputs.
         branch_norm_cfg: BatchNorm behind each convolution branch: 'BN' or 'SyncBN'.
@@ -86,14 +89,21 @@ class PeLK(LargeKernelBackbone):
         self._mixer_args: list[dict[str, Any]] = [
             {
                 'kernel_size': kernel_size,
-                'grid': resolve_grid(kernel_size, central_size, grid),
                 'conv_ratio': conv_ratio,
                 'small_kernel': small_kernel,
                 'norm_cfg': branch_norm_cfg,
                 'pos_embed': pos_embed,
             }
-            for kernel_size, grid in zip(kernel_sizes, grids, strict=True)
+            for kernel_size in kernel_sizes
         ]
+        if mixer == 'peripheral':
+            for args, grid in zip(self._mixer_args, grids, strict=True):
+                args['grid'] = resolve_grid(args['kernel_size'], central_size, grid)
+        elif central_size != 5 or any(grid is not None for grid in grids):
+            raise ValueError(
+                f"central_size and grids shape the sharing grid of mixer='peripheral': with mixer={mixer!r} leave them "
+                f'at 5 and None, but got central_size={central_size}, grids={grids}'
+            )
         self._mixer_class = MIXERS[mixer]
         super().__init__(arch, in_channels, width_factor=width_factor, norm_cfg=norm_cfg, act_cfg=act_cfg, **kwargs)
         self.pos_embed = pos_embed
@@ -105,7 +115,7 @@ class PeLK(LargeKernelBackbone):
         self.train()  # freezes what frozen_stages names
 
     def build_mixer(self, stage: int, channels: int) -> TokenMixer:
-        """The partial peripheral convolution of ``stage``."""
+        """The token mixer of ``stage``, over its kernel and grid."""
         return self._mixer_class(channels, **self._mixer_args[stage])
 
     def stage_extras(self, stage: int) -> tuple[Tensor, ...]:

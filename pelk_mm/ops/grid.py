@@ -117,6 +117,8 @@ class SharingGrid:
     def expand(self, weight: Tensor) -> Tensor:
         """Shared weights (C, k', k') to the dense depthwise kernel (C, 1, K, K)."""
         self.check_weight(weight)
+        if self.num_segments == self.kernel_size:  # nothing is shared
+            return weight.unsqueeze(1)
         # cat of expanded views: differentiable, exportable, no index tensors to move between devices
         for dim in (-2, -1):
             parts = [

@@ -14,12 +14,12 @@ def visible_sum(product: Tensor, size: tuple[int, int]) -> Tensor:
     """At each pixel, the sum of ``product`` over the kernel positions that fall on an H x W image.
 
     Equals the depthwise correlation of an all-ones image with ``product`` under zero padding, in
-    O(C K (K H + H W)) operations, independent of the batch: visibility separates into rows and columns. Products with
+    O(C kw (kh H + H W)) operations, independent of the batch: visibility separates into rows and columns. Products with
     0/1 matrices rather than prefix sums, since they add each pixel's terms directly (no cancellation) and their
     gradient is deterministic on every device.
 
     Args:
-        product: (C, K, K), odd K; float32 or float64.
+        product: (C, kh, kw), both odd; float32 or float64.
         size: (H, W) of the image.
 
     Returns:
@@ -27,18 +27,18 @@ def visible_sum(product: Tensor, size: tuple[int, int]) -> Tensor:
 
     Raises:
         TypeError: ``product`` is no float32 or float64 tensor.
-        ValueError: ``product`` is not (C, K, K) with odd K, or ``size`` is not positive.
+        ValueError: ``product`` is not (C, kh, kw) with odd sides, or ``size`` is not positive.
     """
     if not isinstance(product, Tensor) or product.dtype not in (torch.float32, torch.float64):
         raise TypeError(f'product must be a float32 or float64 tensor, but got {getattr(product, "dtype", product)}')
-    if product.ndim != 3 or product.shape[1] != product.shape[2]:
-        raise ValueError(f'product must have shape (C, K, K), but got {tuple(product.shape)}')
-    kernel_size = product.shape[-1]
-    check_odd('K of product', kernel_size)
+    if product.ndim != 3:
+        raise ValueError(f'product must have shape (C, kh, kw), but got {tuple(product.shape)}')
+    check_odd('kh of product', product.shape[1])
+    check_odd('kw of product', product.shape[2])
     for name, length in zip(('H', 'W'), size, strict=True):
         check_int(f'{name} of size', length, 1)
-    rows = visibility(kernel_size, size[0], product)  # (H, K)
-    columns = visibility(kernel_size, size[1], product)  # (W, K)
+    rows = visibility(product.shape[1], size[0], product)  # (H, kh)
+    columns = visibility(product.shape[2], size[1], product)  # (W, kw)
     kind = product.device.type
     with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
         return rows @ product @ columns.T

@@ -5,6 +5,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import nn
 
+from pelk_mm.layers import MIXERS
 from pelk_mm.models import PeLK
 from pelk_mm.registry import MODELS
 
@@ -34,6 +35,21 @@ def test_architectures(arch, channels, depths):
     assert (net.channels, net.depths) == (channels, depths)
     assert net.stages[0][0].mixer.grid.kernel_size == 51
     assert [h.shape[1] for h in net.pos_embeds] == [51, 49, 47, 13]
+
+
+@pytest.mark.parametrize('mixer', MIXERS)
+@pytest.mark.parametrize('pos_embed', ['visible', 'bias', None])
+def test_only_the_mixer_changes(mixer, pos_embed):
+    """One argument exchanges the mixer; everything else of the net, its deployment included, stays as it is."""
+    net = make(mixer=mixer, pos_embed=pos_embed).eval()
+    assert isinstance(net.stages[2][1].mixer, MIXERS[mixer])
+    others = {name for name in net.state_dict() if '.mixer.' not in name}
+    assert others == {name for name in make(pos_embed=pos_embed).state_dict() if '.mixer.' not in name}
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        (expected,) = net(x)
+        net.switch_to_deploy()
+        torch.testing.assert_close(net(x)[0], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +290,9 @@ def test_never_replaces_another_packages_class():
         ({'branch_norm_cfg': {'type': 'BN', 'track_running_stats': False}}, 'must keep running statistics'),
         ({'frozen_stages': 5}, 'frozen_stages must be in 0..4, but got 5'),
         ({'frozen_stages': -1}, 'frozen_stages must be in 0..4, but got -1'),
-        ({'mixer': 'attention'}, "mixer must be one of peripheral, but got 'attention'"),
+        ({'mixer': 'attention'}, "mixer must be one of peripheral, dense, stripe, but got 'attention'"),
+        ({'mixer': 'dense', 'central_size': 7}, "with mixer='dense' leave them at 5 and None, but got central_size=7"),
+        ({'mixer': 'stripe', 'grids': [None, None, None, (3, 1, 3)]}, "with mixer='stripe' leave them at 5 and None"),
         ({'width_factor': 0}, 'width_factor must be positive, but got 0'),
         ({'conv_ratio': 0.01}, 'leaves none to convolve'),
         ({'pos_embed': 'both'}, "pos_embed must be 'visible', 'bias' or None, but got 'both'"),

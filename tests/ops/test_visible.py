@@ -19,6 +19,15 @@ def test_equals_the_convolution_of_ones(kernel_size, size):
     )
 
 
+@pytest.mark.parametrize('kernel', [(1, 5), (7, 3), (5, 13)])
+def test_rectangular_kernels(kernel):
+    product = torch.randn(3, *kernel, dtype=torch.float64)
+    ones = torch.ones(1, 3, 6, 9, dtype=torch.float64)
+    padding = (kernel[0] // 2, kernel[1] // 2)
+    expected = F.conv2d(ones, product.unsqueeze(1), padding=padding, groups=3)[0]
+    torch.testing.assert_close(visible_sum(product, (6, 9)), expected)
+
+
 def test_equals_prefix_sums_and_four_look_ups():
     """The textbook form, on a map larger than the kernel."""
     k, height, width = 5, 8, 9
@@ -41,8 +50,9 @@ def test_equals_prefix_sums_and_four_look_ups():
 @pytest.mark.parametrize(
     ('product', 'size', 'error', 'message'),
     [
-        (torch.ones(1, 4, 4), (3, 3), ValueError, 'K of product must be odd and positive, but got 4'),
-        (torch.ones(1, 3, 5), (3, 3), ValueError, r'\(C, K, K\), but got \(1, 3, 5\)'),
+        (torch.ones(1, 4, 4), (3, 3), ValueError, 'kh of product must be odd and positive, but got 4'),
+        (torch.ones(1, 3, 4), (3, 3), ValueError, 'kw of product must be odd and positive, but got 4'),
+        (torch.ones(3, 5), (3, 3), ValueError, r'\(C, kh, kw\), but got \(3, 5\)'),
         (torch.ones(1, 3, 3).half(), (3, 3), TypeError, 'float32 or float64 tensor, but got torch.float16'),
         (torch.ones(1, 3, 3), (0, 3), ValueError, 'H of size must be at least 1, but got 0'),
     ],

@@ -1,0 +1,141 @@
+"""The stripe mixer of SLaK: a tall and a wide kernel instead of a square one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..ops import depthwise_conv2d
+from .norm import batch_norm_scale_and_shift, build_norm
+from .partial import PartialConv, PosEmbed, visible_map
+
+
+class StripeConv(PartialConv):
+    """BN(K x n) + BN(n x K) + BN(n x n) depthwise convolutions (SLaK, arXiv 2207.03620, section 4), n = 5.
+
+    Where an embedding h is read, each stripe reads the part of h that lies under it (ours: SLaK has none).
+
+    Args:
+        channels: C.
+        kernel_size: K, the stripes' length, odd.
+        conv_ratio: Share of channels that are convolved, in (0, 1]; SLaK convolves all of them.
+        small_kernel: n, the stripes' width and the size of the parallel kernel, odd, at most K.
+        norm_cfg, pos_embed: As for :class:`PartialConv`.
+
+    Raises:
+        TypeError, ValueError: An argument is out of its range.
+    """
+
+    bias: nn.Parameter | None
+    pos_weight: nn.Parameter | None
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int,
+        *,
+        conv_ratio: float = 1.0,
+        small_kernel: int = 5,
+        norm_cfg: Mapping[str, Any] | None = None,
+        pos_embed: PosEmbed | None = None,
+    ) -> None:
+        if small_kernel is None:
+            raise ValueError("small_kernel must be the stripes' width, an odd number such as 5, but got None")
+        super().__init__(
+            channels,
+            kernel_size,
+            conv_ratio=conv_ratio,
+            small_kernel=small_kernel,
+            norm_cfg=norm_cfg,
+            pos_embed=pos_embed,
+        )
+        g, width = self.conv_channels, small_kernel
+        self.tall_weight = nn.Parameter(torch.empty(g, 1, kernel_size, width))
+        self.tall_norm = build_norm(self.branch_norm_cfg, g)
+        self.wide_weight = nn.Parameter(torch.empty(g, 1, width, kernel_size))
+        self.wide_norm = build_norm(self.branch_norm_cfg, g)
+        self.small_weight = nn.Parameter(torch.empty(g, 1, width, width))
+        self.small_norm = build_norm(self.branch_norm_cfg, g)
+        self.reset_parameters()
+
+    def branches(self, x: Tensor, pos_embed: Tensor | None) -> Tensor:
+        """The three branches, each behind its BatchNorm, on (N, g, H, W), same shape."""
+        small = self.small_norm(depthwise_conv2d(x, self.small_weight))
+        tall = self.tall_norm(self._stripe(x, self.tall_weight, pos_embed))
+        return tall + self.wide_norm(self._stripe(x, self.wide_weight, pos_embed)) + small
+
+    def deployed_branch(self, x: Tensor, pos_embed: Tensor | None) -> Tensor:
+        """The two merged stripes [+ h] on (N, g, H, W), same shape."""
+        out = depthwise_conv2d(x, self.tall_weight, self.bias) + depthwise_conv2d(x, self.wide_weight)
+        if self.pos_embed != 'visible':
+            return out
+        tall, wide = self.pos_weight, self.wide_weight
+        assert pos_embed is not None
+        assert tall is not None
+        return out + self._cached_map(
+            (tall, wide, pos_embed),
+            lambda: visible_map(self._under(tall, pos_embed), out) + visible_map(self._under(wide, pos_embed), out),
+            out,
+        )
+
+    def _stripe(self, x: Tensor, weight: Tensor, pos_embed: Tensor | None) -> Tensor:
+        if pos_embed is None:
+            return depthwise_conv2d(x, weight)
+        product = self._under(weight, pos_embed)
+        if self.pos_embed == 'bias':
+            return depthwise_conv2d(x, weight, product.sum((1, 2)))
+        out = depthwise_conv2d(x, weight)
+        return out + visible_map(product, out)
+
+    def _under(self, weight: Tensor, pos_embed: Tensor) -> Tensor:
+        """(g, kh, kw): a stripe's weights times the part of h under it."""
+        top, left = ((self.kernel_size - size) // 2 for size in weight.shape[2:])
+        return weight.squeeze(1) * pos_embed[:, top : top + weight.shape[2], left : left + weight.shape[3]]
+
+    @torch.no_grad()
+    def switch_to_deploy(self, pos_embed: Tensor | None = None) -> None:
+        """Fold the BatchNorms into the stripes and the small kernel into the tall one, in place; idempotent.
+
+        A 'visible' h stays with its stage, and ``pos_weight`` keeps the tall stripe's share that it multiplies; a
+        'bias' h goes into ``bias`` for good.
+
+        Args:
+            pos_embed: h, needed where the mixer reads it as 'bias'.
+
+        Raises:
+            ValueError: A 'bias' mixer got no h.
+        """
+        if self.deployed:
+            return
+        dtype, trainable = self.tall_weight.dtype, self.tall_weight.requires_grad
+        scales, shifts = zip(
+            *(batch_norm_scale_and_shift(cast(_BatchNorm, norm)) for norm in self._norms()), strict=True
+        )
+        weights = (self.tall_weight, self.wide_weight, self.small_weight)
+        tall, wide, small = (
+            weight.double() * scale[:, None, None, None] for weight, scale in zip(weights, scales, strict=True)
+        )
+        bias = sum(shifts, torch.zeros_like(shifts[0]))
+        if self.pos_embed == 'bias':
+            self._check_pos_embed(pos_embed)
+            assert pos_embed is not None
+            for stripe in (tall, wide):
+                bias = bias + self._under(stripe, pos_embed.double()).sum((1, 2))
+            self.pos_embed = None
+        margin = (tall.shape[2] - small.shape[2]) // 2
+        merged = tall + F.pad(small, (0, 0, margin, margin))
+        del self.small_weight, self.small_norm, self.tall_norm, self.wide_norm
+        self.tall_weight = nn.Parameter(merged.to(dtype), requires_grad=trainable)
+        self.wide_weight = nn.Parameter(wide.to(dtype), requires_grad=trainable)
+        self.bias = nn.Parameter(bias.to(dtype), requires_grad=trainable)
+        if self.pos_embed == 'visible':
+            self.pos_weight = nn.Parameter(tall.to(dtype), requires_grad=trainable)
+        self.deployed = True
+
+    def _norms(self) -> tuple[nn.Module, nn.Module, nn.Module]:
+        return self.tall_norm, self.wide_norm, self.small_norm
