@@ -23,10 +23,10 @@ warmup = 20
 max_iters = 600
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=warmup),
-    dict(type='CosineAnnealingLR', eta_min=0.0, by_epoch=False, begin=warmup, end=max_iters, T_max=max_iters - warmup),
+    dict(type='CosineAnnealingLR', eta_min=0.0, by_epoch=False, begin=warmup, end=max_iters),
 ]
 train_cfg = dict(max_iters=max_iters, val_interval=200)
 default_hooks = dict(
     logger=dict(interval=10),
-    checkpoint=dict(interval=200, save_best=None),
+    checkpoint=dict(interval=200, max_keep_ckpts=1),
 )

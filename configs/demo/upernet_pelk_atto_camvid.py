@@ -21,7 +21,10 @@ warmup = 100
 max_iters = 2400
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=warmup),
-    dict(type='CosineAnnealingLR', eta_min=0.0, by_epoch=False, begin=warmup, end=max_iters, T_max=max_iters - warmup),
+    dict(type='CosineAnnealingLR', eta_min=0.0, by_epoch=False, begin=warmup, end=max_iters),
 ]
 train_cfg = dict(max_iters=max_iters, val_interval=800)
-default_hooks = dict(checkpoint=dict(interval=200))
+default_hooks = dict(
+    logger=dict(interval=20),
+    checkpoint=dict(interval=200, max_keep_ckpts=1, save_best='mIoU'),
+)

@@ -42,11 +42,12 @@ warmup = 50
 max_iters = 1000
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=warmup),
-    dict(type='CosineAnnealingLR', eta_min=0.0, by_epoch=False, begin=warmup, end=max_iters, T_max=max_iters - warmup),
+    dict(type='CosineAnnealingLR', eta_min=0.0, by_epoch=False, begin=warmup, end=max_iters),
 ]
 train_cfg = dict(max_iters=max_iters, val_interval=250)
 default_hooks = dict(
+    logger=dict(interval=20),
     # A second call of the demo after an interruption goes on from the last of these.
-    checkpoint=dict(interval=100, save_best=None),
+    checkpoint=dict(interval=100, max_keep_ckpts=1),
 )
 randomness = dict(seed=0)

@@ -1,0 +1,118 @@
+"""Every config in configs/ fits together, does a step of its optimizer and an evaluation on made-up data."""
+
+import copy
+import math
+
+import pytest
+
+pytest.importorskip('mmpretrain', reason='some configs are for mmpretrain')
+pytest.importorskip('mmdet', reason='some configs are for mmdet')
+pytest.importorskip('mmseg', reason='some configs are for mmseg')
+
+from mmengine.hooks import Hook
+from small import CONFIGS, LOADERS, ROOT, build_backbone, narrow, resolved, small_config
+
+from pelk_mm.engine.config import load_config
+from pelk_mm.engine.runner import SafeRunner
+
+# Maps of tiny images are too small for anchors and regions on the coarse levels of the pyramid.
+UNUSED = ('neck.fpn_convs.1', 'neck.fpn_convs.2', 'neck.fpn_convs.3')
+METRICS = {'mmpretrain': 'accuracy/top1', 'mmseg': 'mIoU', 'mmdet': 'coco/bbox_mAP'}
+
+
+class OneStep(Hook):
+    """Ends training after the first step of the optimizer, and notes what the evaluation saw."""
+
+    evaluated = 0
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        assert all(math.isfinite(value) for value in runner.message_hub.get_scalar('train/loss').data[0])
+        if runner.optim_wrapper.optimizer.state:
+            runner.train_loop.stop_training = True
+
+    def before_val_epoch(self, runner):
+        self.with_gradient = {
+            name: bool(runner.optim_wrapper.optimizer.state[param]['exp_avg'].any())
+            for name, param in runner.model.named_parameters()
+        }
+
+    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.evaluated += len(outputs)
+
+    def after_val_epoch(self, runner, metrics=None):
+        self.metrics = metrics
+
+
+def one_step(cfg):
+    runner = SafeRunner.from_cfg(cfg)
+    watch = OneStep()
+    runner.register_hook(watch)
+    runner.train()
+    return runner, watch
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_one_step_and_one_evaluation(name, data, tmp_path):
+    cfg = small_config(name, data(name), tmp_path)
+    runner, watch = one_step(cfg)
+    # Of a block that drop path left out in every image nothing has a gradient; that is seldom more than half of them.
+    blocks = [seen for key, seen in watch.with_gradient.items() if key.startswith('backbone.stages')]
+    assert sum(blocks) > len(blocks) / 2
+    without = [key for key, seen in watch.with_gradient.items() if not seen and not key.startswith('backbone.stages')]
+    assert all(key.startswith(UNUSED) for key in without), without
+    assert watch.evaluated == len(runner.val_dataloader.dataset)
+    score = watch.metrics.get(METRICS[cfg.default_scope])
+    if cfg.default_scope == 'mmdet':  # an untrained detector is sure of nothing, and detects nothing
+        assert score is None
+    else:
+        assert 0 <= score <= 100
+
+
+@pytest.mark.parametrize(
+    'name', ['cascade_mask_rcnn_pelk_t_coco.py', 'demo/cascade_mask_rcnn_pelk_atto_coco_overfit.py']
+)
+def test_detections_are_scored(name, data, tmp_path):
+    cfg = small_config(name, data(name), tmp_path)
+    cfg.model.test_cfg.rcnn.score_thr = 0.0
+    _, watch = one_step(cfg)
+    assert {'coco/bbox_mAP', 'coco/segm_mAP'} <= set(watch.metrics)
+    assert all(-1 <= value <= 1 for value in watch.metrics.values())
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_widths_fit_at_full_size(name):
+    cfg = resolved(name)
+    widths = list(build_backbone(cfg).channels)
+    if cfg.default_scope == 'mmseg':
+        assert cfg.model.decode_head.in_channels == widths
+        assert cfg.model.auxiliary_head.in_channels == widths[2]
+    elif cfg.default_scope == 'mmdet':
+        assert cfg.model.neck.in_channels == widths
+    else:
+        assert cfg.model.head.in_channels == widths[3]
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_shrinking_keeps_the_net(name):
+    """The step above is worth something only if the small net is the config's but for its widths."""
+    cfg, small = resolved(name), copy.deepcopy(resolved(name))
+    narrow(small.model)
+    large, small = build_backbone(cfg), build_backbone(small)
+    assert [key for key, _ in large.named_parameters()] == [key for key, _ in small.named_parameters()]
+    kernels = [
+        [module.kernel_size for module in net.modules() if hasattr(module, 'kernel_size')] for net in (large, small)
+    ]
+    assert kernels[0] == kernels[1]
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_data_folder_comes_from_the_environment(name, monkeypatch):
+    roots = [resolved(name)[loader].dataset.data_root for loader in LOADERS]
+    assert len(set(roots)) == 1
+    assert roots[0].startswith('data/')
+    monkeypatch.setenv('PELK_MM_DATA', '/elsewhere')
+    cfg = load_config(ROOT / name)
+    for loader in LOADERS:
+        assert cfg[loader].dataset.data_root == roots[0].replace('data/', '/elsewhere/', 1)
+    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+        assert (evaluator.get('ann_file') or '/elsewhere/').startswith('/elsewhere/')
