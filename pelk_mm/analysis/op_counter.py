@@ -1,0 +1,187 @@
+"""Multiply-adds of every operation that a forward pass meets, by module, without computing anything.
+
+mmengine's FlopAnalyzer traces with ``torch.jit``, which neither runs on the meta device nor through the argument checks
+of our ops. So its formulas are applied here to what torch dispatches instead: the counts are mmengine's (tests compare
+them), the tensors have no memory. Our own ops report themselves, whatever back-end would have run.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from math import prod
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ..ops import visible_sum
+from ..ops.backends import BACKENDS
+
+aten = torch.ops.aten
+
+
+class OpCounter(TorchDispatchMode):
+    """While active around a model's forward pass, counts its multiply-adds.
+
+    One process-wide table is exchanged meanwhile (how our ops compute), so no other thread may run a model.
+
+    Args:
+        model: The model; on the meta device nothing is computed.
+        auxiliary_kernels: Weights of depthwise kernels to be counted as 'auxiliary' instead of 'depthwise_conv2d'.
+
+    Attributes:
+        counts: For each module, by its name in ``model``, the multiply-adds by operation of what ran in its own
+            ``forward``, children apart. Operations are 'conv', 'linear', 'matmul', 'norm', 'resize' and 'pool' (all by
+            mmengine's formulas), and of this package 'depthwise_conv2d', 'auxiliary' (dense kh x kw taps a pixel,
+            padding included) and 'visible_sum' (its two matrix products, once whatever the batch).
+    """
+
+    def __init__(self, model: nn.Module, auxiliary_kernels: Collection[Tensor] = ()) -> None:
+        super().__init__()
+        self.counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._model = model
+        self._auxiliary = {id(weight) for weight in auxiliary_kernels}
+        self._scope = ['']
+        self._stack = ExitStack()
+
+    def __enter__(self) -> OpCounter:
+        with ExitStack() as stack:
+            for name, module in self._model.named_modules():
+                push = module.register_forward_pre_hook(lambda *_, name=name: self._scope.append(name))
+                pop = module.register_forward_hook(lambda *_: self._leave(), always_call=True)
+                stack.callback(push.remove)
+                stack.callback(pop.remove)
+            stack.enter_context(_ops_report_to(self._depthwise, self._visible_sum))
+            super().__enter__()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        super().__exit__(*exc)
+        self._stack.close()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run the operation and count it."""
+        output = func(*args, **(kwargs or {}))
+        counted = FORMULAS.get(func.overloadpacket)
+        if counted is not None:
+            operation, formula = counted
+            self._record(operation, formula(args, kwargs or {}, output))
+        return output
+
+    def _leave(self) -> None:
+        self._scope.pop()
+
+    def _record(self, operation: str, macs: int) -> None:
+        self.counts[self._scope[-1]][operation] += macs
+
+    def _depthwise(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        operation = 'auxiliary' if id(weight) in self._auxiliary else 'depthwise_conv2d'
+        self._record(operation, input.numel() * prod(weight.shape[2:]))
+        return torch.empty_like(input)
+
+    def _visible_sum(self, product: Tensor, size: tuple[int, int]) -> Tensor:
+        channels, kh, kw = product.shape
+        self._record('visible_sum', channels * kw * size[0] * (kh + size[1]))
+        return product.new_empty(channels, *size)
+
+
+@contextmanager
+def _ops_report_to(
+    depthwise: Callable[[Tensor, Tensor, Tensor | None], Tensor],
+    visible: Callable[[Tensor, tuple[int, int]], Tensor],
+) -> Iterator[None]:
+    """Exchange what our ops compute with: every back-end, and ``visible_sum`` wherever the package holds it."""
+    kept = dict(BACKENDS)
+    holders: list[ModuleType] = [
+        module
+        for name, module in list(sys.modules.items())
+        if name.startswith('pelk_mm.') and vars(module).get('visible_sum') is visible_sum and name != __name__
+    ]
+    try:
+        for name, backend in kept.items():
+            BACKENDS[name] = replace(backend, run=depthwise)
+        for holder in holders:
+            vars(holder)['visible_sum'] = visible
+        yield
+    finally:
+        BACKENDS.update(kept)
+        for holder in holders:
+            vars(holder)['visible_sum'] = visible_sum
+
+
+Formula = Callable[[tuple[Any, ...], Mapping[str, Any], Any], int]
+
+
+def _conv(args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Tensor) -> int:
+    pixels = args[0] if args[6] else output  # a transposed convolution meets each input pixel with every tap
+    return output.shape[0] * args[1].numel() * prod(pixels.shape[2:])
+
+
+def _product(first: int) -> Formula:
+    """Rows times inner times columns of the matrices at ``first`` and ``first + 1``, stacked or not."""
+    return lambda args, kwargs, output: args[first].numel() * args[first + 1].shape[-1]
+
+
+def _linear(args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Tensor) -> int:
+    return args[0].numel() * args[1].shape[0]
+
+
+def _norm(affine: int) -> Formula:
+    """LayerNorm and GroupNorm: 5 an element, 4 without weights."""
+    return lambda args, kwargs, output: args[0].numel() * (4 if args[affine] is None else 5)
+
+
+def _batch_norm(training: int | None) -> Formula:
+    """BatchNorm: 2 an element, 1 without weights; like the other norms where it takes the batch's statistics."""
+
+    def formula(args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> int:
+        own = training is not None and bool(args[training])
+        return args[0].numel() * ((4 if own else 1) + (args[1] is not None))
+
+    return formula
+
+
+def _pool(args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Tensor) -> int:
+    return args[0].numel()
+
+
+def _mean(args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Tensor) -> int:
+    """A mean over the pixels of images: what torch makes of an adaptive pooling to 1 x 1, which mmengine counts."""
+    dims = args[1] if len(args) > 1 else None
+    over_pixels = args[0].ndim == 4 and sorted(dim % 4 for dim in dims or ()) == [2, 3]
+    return args[0].numel() if over_pixels else 0
+
+
+def _resize(cost: int) -> Formula:
+    return lambda args, kwargs, output: cost * output.numel()
+
+
+#: What torch dispatches: the name it is counted by, and how.
+FORMULAS: dict[Any, tuple[str, Formula]] = {
+    aten.convolution: ('conv', _conv),
+    aten.addmm: ('linear', _product(1)),
+    aten.mm: ('linear', _product(0)),
+    aten.linear: ('linear', _linear),
+    aten.bmm: ('matmul', _product(0)),
+    aten.baddbmm: ('matmul', _product(1)),
+    aten.native_layer_norm: ('norm', _norm(2)),
+    aten.native_group_norm: ('norm', _norm(1)),
+    aten.native_batch_norm: ('norm', _batch_norm(5)),
+    aten._native_batch_norm_legit: ('norm', _batch_norm(5)),
+    aten._native_batch_norm_legit_no_training: ('norm', _batch_norm(None)),
+    aten.cudnn_batch_norm: ('norm', _batch_norm(5)),
+    aten.upsample_nearest2d: ('resize', _resize(1)),
+    aten.upsample_bilinear2d: ('resize', _resize(4)),
+    aten.grid_sampler_2d: ('resize', _resize(4)),
+    aten._adaptive_avg_pool2d: ('pool', _pool),
+    aten.mean: ('pool', _mean),
+}

@@ -1,0 +1,78 @@
+"""Count parameters and multiply-adds of a config's model: any classifier, segmentor or detector.
+
+Nothing is computed and no data or checkpoint is read. Without --sparsity the model counts as it is. With it, by the
+convention of the paper (docs/published_rows.md): 0.4 gives the rows that the paper prints.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import DictAction
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from pelk_mm.analysis.complexity import Complexity  # noqa: E402
+from pelk_mm.engine.atomic import DISK_FULL, write_text_atomic  # noqa: E402
+from pelk_mm.engine.cli import run_tool  # noqa: E402
+from pelk_mm.engine.config import load_config  # noqa: E402
+from pelk_mm.engine.count_config import count_config  # noqa: E402
+from pelk_mm.engine.errors import OutputError  # noqa: E402
+
+
+def parse_args(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--shape', type=int, nargs=2, required=True, metavar=('H', 'W'), help='size of the image')
+    parser.add_argument(
+        '--sparsity', type=float, metavar='S', help='count as the paper does, this share of the weights being zero'
+    )
+    parser.add_argument('--deploy', action='store_true', help='count the deployed form, branches and norms merged')
+    parser.add_argument('--json', metavar='FILE', help='write the counts here too')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='settings to change in the config'
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Count, print, and write where asked."""
+    args = parse_args(argv)
+    if args.json and Path(args.json).is_dir():
+        raise OutputError(f'--json {args.json} cannot be written: it is a folder')
+    cfg = load_config(args.config, args.cfg_options)
+    counted = count_config(cfg, args.shape, args.sparsity, args.deploy)
+    how = 'as built' if args.sparsity is None else f"by the paper's convention at sparsity {args.sparsity:g}"
+    print(f'{args.config}, one image of {args.shape[0]}x{args.shape[1]} (H x W), {how}', end='')
+    print(', deployed' if args.deploy else '')
+    print_counts(counted)
+    if args.json:
+        report = {
+            **counted.as_dict(),
+            'config': args.config,
+            'shape': args.shape,
+            'sparsity': args.sparsity,
+            'deploy': args.deploy,
+        }
+        try:
+            write_text_atomic(args.json, json.dumps(report, indent=2) + '\n')
+        except OSError as error:
+            if error.errno in DISK_FULL:
+                raise
+            raise OutputError(f'--json {args.json} cannot be written: {error.strerror}') from error
+
+
+def print_counts(counted: Complexity) -> None:
+    """One line a figure."""
+    print(f'parameters {counted.params:>22,}')
+    print(f'  nonzero  {counted.params_nonzero:>22,}')
+    print(f'  h        {counted.params_pos_embed:>22,}')
+    print(f'multiply-adds {counted.macs:>19,}')
+    for component, macs in counted.macs_by_component.items():
+        print(f'  {component:<12}{macs:>19,}  {macs / max(counted.macs, 1):.1%}')
+
+
+if __name__ == '__main__':
+    sys.exit(run_tool(lambda: main(sys.argv[1:])))

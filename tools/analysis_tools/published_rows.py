@@ -1,0 +1,27 @@
+"""Count the configs of all rows that the paper prints, and show them beside the paper's figures."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+from pelk_mm.engine.cli import run_tool  # noqa: E402
+from pelk_mm.engine.published_rows import published_table, write_table  # noqa: E402
+
+
+def main(argv: Sequence[str]) -> None:
+    """Print the table and, where asked, put it on its page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--configs', type=Path, default=ROOT / 'configs', help='folder (default: that of this project)')
+    parser.add_argument('--page', type=Path, help='replace the table on this page, such as docs/published_rows.md')
+    args = parser.parse_args(argv)
+    table = published_table(args.configs)
+    print(table)
+    if args.page is not None:
+        write_table(args.page, table)
+
+
+if __name__ == '__main__':
+    sys.exit(run_tool(lambda: main(sys.argv[1:])))
