@@ -154,7 +154,7 @@ def benchmark_op(
     variants['stock 7x7'] = partial(run, seven, (x, small, bias))
     with torch.set_grad_enabled(backward):
         seconds = time_interleaved(variants, device=device, repeats=repeats)
-    return _summarise(seconds, errors)
+    return summarise(seconds, errors)
 
 
 def benchmark_model(
@@ -207,7 +207,7 @@ def benchmark_model(
             net.eval()  # apart: mmpretrain's returns None
         variants = {name: partial(net, x) for name, net in nets.items()}
         seconds = time_interleaved(variants, device=device, repeats=repeats)
-    return _summarise(seconds, errors), skipped
+    return summarise(seconds, errors), skipped
 
 
 class _StockConv(TokenMixer):
@@ -290,7 +290,8 @@ def _gate(name: str, actual: Tensor, expected: Tensor, bar: float) -> float:
     return error
 
 
-def _summarise(seconds: Mapping[str, list[float]], errors: Mapping[str, float]) -> list[Timing]:
+def summarise(seconds: Mapping[str, list[float]], errors: Mapping[str, float]) -> list[Timing]:
+    """Medians and extremes of what :func:`time_interleaved` returns; ``errors`` of those that have one."""
     return [
         Timing(name, statistics.median(times), min(times), max(times), len(times), errors.get(name))
         for name, times in seconds.items()

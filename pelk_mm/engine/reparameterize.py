@@ -60,13 +60,7 @@ def reparameterize(
         CheckpointError: If the checkpoint does not fit or is deployed already, or if the outputs do not agree.
         ConfigError: If the model has nothing to merge.
     """
-    target = Path(out)
-    if target.resolve() == Path(checkpoint).resolve():
-        raise OutputError(f'{out} is the checkpoint to convert: choose another name')
-    if target.is_dir():
-        raise OutputError(f'{out} is a folder, not a file')
-    if target.exists() and not overwrite:
-        raise OutputError(f'{out} exists: pass --overwrite to replace it')
+    target = check_target(checkpoint, out, overwrite)
     state = read_checkpoint(checkpoint, trust=trust_checkpoint)
     if is_deployed(state):
         raise CheckpointError(f'checkpoint {checkpoint} is in its deployed form already')
@@ -92,6 +86,25 @@ def reparameterize(
     with atomic_path(target) as partial:
         torch.save({'meta': meta, 'state_dict': model.state_dict()}, partial)
     return Conversion(switched, difference, scale, (size, sum(p.numel() for p in model.parameters())))
+
+
+def check_target(checkpoint: str, out: str, overwrite: bool) -> Path:
+    """See that a converted checkpoint may be written to ``out``.
+
+    Returns:
+        ``out`` as a path.
+
+    Raises:
+        OutputError: If it is the checkpoint itself, a folder, or a file that exists and may not be replaced.
+    """
+    target = Path(out)
+    if target.resolve() == Path(checkpoint).resolve():
+        raise OutputError(f'{out} is the checkpoint to convert: choose another name')
+    if target.is_dir():
+        raise OutputError(f'{out} is a folder, not a file')
+    if target.exists() and not overwrite:
+        raise OutputError(f'{out} exists: pass --overwrite to replace it')
+    return target
 
 
 def _in_channels(backbone: nn.Module) -> int:

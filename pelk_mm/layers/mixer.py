@@ -11,6 +11,11 @@ class TokenMixer(nn.Module):
     The state dict does not depend on the back-end that computes.
     """
 
+    @property
+    def maskable_parameters(self) -> tuple[str, ...]:
+        """Names of the mixer's kernels, which sparse training may prune: its own parameters of several dimensions."""
+        return tuple(name for name, parameter in self.named_parameters(recurse=False) if parameter.ndim > 1)
+
     def forward(self, x: Tensor, pos_embed: Tensor | None = None) -> Tensor:
         """Mix (N, C, H, W) tokens; ``pos_embed`` is the stage's h for mixers that were built to read one."""
         raise NotImplementedError

@@ -40,7 +40,7 @@ def test_runs_interleave_and_warm_up():
 
 
 def test_summary_is_median_and_extremes():
-    (timing,) = benchmark._summarise({'x': [3.0, 1.0, 2.0]}, {'x': 0.5})
+    (timing,) = benchmark.summarise({'x': [3.0, 1.0, 2.0]}, {'x': 0.5})
     assert timing == benchmark.Timing('x', 2.0, 1.0, 3.0, 3, 0.5)
 
 

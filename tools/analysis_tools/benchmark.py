@@ -1,7 +1,10 @@
-"""Time the peripheral convolution or whole backbones: correctness gate first, then medians and spread.
+"""Time the peripheral convolution, whole backbones or the masks of sparse training.
+
+Where numbers can be wrong they are checked first; then medians and spread.
 
 python tools/analysis_tools/benchmark.py op --kernel-size 51 --central-size 5
 python tools/analysis_tools/benchmark.py model --arch tiny --size 224 --batch 4
+python tools/analysis_tools/benchmark.py sparsity --arch tiny --size 224 --batch 8
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from pathlib import Path
 import torch
 
 from pelk_mm.analysis.benchmark import GateError, Timing, benchmark_model, benchmark_op, describe_machine
+from pelk_mm.engine.sparsity_benchmark import benchmark_sparsity
 
 DTYPES = {'fp32': torch.float32, 'fp64': torch.float64, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 
@@ -35,7 +39,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     model.add_argument('--arch', default='tiny')
     model.add_argument('--size', type=int, default=224)
     model.add_argument('--batch', type=int, default=4)
-    for command in (op, model):
+    sparsity = what.add_parser('sparsity', help='the masks of dynamic sparsity beside a training iteration')
+    sparsity.add_argument('--arch', default='tiny')
+    sparsity.add_argument('--size', type=int, default=224)
+    sparsity.add_argument('--batch', type=int, default=8)
+    sparsity.add_argument('--sparsity', type=float, default=0.4)
+    for command in (op, model, sparsity):
         command.add_argument('--device', default='cpu')
         command.add_argument('--repeats', type=int, default=9)
         command.add_argument('--json', type=Path, metavar='FILE', help='write the figures here too')
@@ -55,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if what == 'op':
             args['dtype'], args['size'] = DTYPES[args['dtype']], tuple(args['size'])
             timings, baseline = benchmark_op(**args), 'stock'
+        elif what == 'sparsity':
+            timings, baseline = benchmark_sparsity(**args), 'iteration'
         else:
             (timings, skipped), baseline = benchmark_model(**args), 'pelk'
     except GateError as error:

@@ -5,10 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from pelk_mm.engine.cli import run_tool  # noqa: E402
+from pelk_mm.engine.cli import add_common_arguments, run_tool  # noqa: E402
 from pelk_mm.engine.reparameterize import reparameterize  # noqa: E402
 
 
@@ -19,14 +17,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('out', help='file to write')
     parser.add_argument('--overwrite', action='store_true', help='replace the file if it exists')
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='unpickle the checkpoint without restriction; it can then run any code',
-    )
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='settings to change in the config'
-    )
+    add_common_arguments(parser)
     return parser.parse_args(argv)
 
 
