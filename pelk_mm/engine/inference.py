@@ -33,7 +33,7 @@ def load_model(cfg: Config, checkpoint: str, device: str | None, deploy: bool, t
         CheckpointError: If the checkpoint does not fit.
     """
     device = device or ('cuda:0' if torch.cuda.is_available() else 'cpu')
-    _check_device(device)
+    check_device(device)
     state = read_checkpoint(checkpoint, trust=trust)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     model_cfg = cfg.model
@@ -62,7 +62,8 @@ def build_test_pipeline(cfg: Config) -> Compose:
         return Compose([TRANSFORMS.build(step) for step in steps])
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Raise ConfigError unless ``device``, the value of ``--device``, is there."""
     try:
         kind = torch.device(device)
     except RuntimeError as error:
