@@ -7,7 +7,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 MIM_FOLDERS = ('configs', 'tools')
-MIM_FILES = ('model-index.yml', 'dataset-index.yml')
+MIM_FILES = ('model-index.yml', 'dataset-index.yml', 'README.md')  # metafiles name the README
 
 
 class BuildWithMim(build_py):

@@ -10,4 +10,7 @@ warn_untested_versions()
 
 from . import engine, layers, models, ops  # noqa: E402  (what is missing or untested is named before it may fail)
 
-__all__ = ['__version__', 'engine', 'layers', 'models', 'ops']
+DynamicSparsityHook = engine.DynamicSparsityHook
+register_model_index = engine.register_model_index
+
+__all__ = ['DynamicSparsityHook', '__version__', 'engine', 'layers', 'models', 'ops', 'register_model_index']

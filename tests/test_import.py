@@ -81,7 +81,7 @@ def test_import_is_silent_and_light():
 
 
 PUBLIC = {
-    'pelk_mm': ['__version__', 'engine', 'layers', 'models', 'ops'],
+    'pelk_mm': ['DynamicSparsityHook', '__version__', 'engine', 'layers', 'models', 'ops', 'register_model_index'],
     'pelk_mm.ops': [
         'SharingGrid',
         'available_backends',
@@ -104,11 +104,13 @@ PUBLIC = {
     'pelk_mm.models': ['LargeKernelBackbone', 'PeLK'],
     'pelk_mm.engine': [
         'BFloat16OptimWrapper',
+        'DynamicSparsityHook',
         'LayerDecayOptimWrapperConstructor',
         'SafeCheckpointHook',
         'SafeRunner',
         'SwitchToDeployHook',
         'read_checkpoint',
+        'register_model_index',
         'safe_loading',
     ],
 }

@@ -1,5 +1,6 @@
 import configparser
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -9,6 +10,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
+from mmengine.fileio import load
 
 from pelk_mm.version import __version__
 
@@ -17,8 +20,8 @@ SOURCES = ('setup.py', 'setup.cfg', 'pyproject.toml', 'MANIFEST.in', 'LICENSE', 
 MM_PACKAGES = re.compile(r'mm(engine|cv|det|seg|pretrain)')
 
 
-def run(*command, cwd):
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+def run(*command, cwd, env=None):
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -60,7 +63,42 @@ def test_wheel_carries_what_mim_looks_for(wheel, source):
         expected = {f'pelk_mm/.mim/{folder}/{name}' for name in files_under(source / folder)}
         assert expected
         assert expected <= names
-    assert ('pelk_mm/.mim/model-index.yml' in names) == (source / 'model-index.yml').exists()
+    assert 'pelk_mm/.mim/model-index.yml' in names
+
+
+def test_every_path_of_the_model_index_is_in_the_wheel(wheel, tmp_path):
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    mim = tmp_path / 'pelk_mm' / '.mim'
+    metafiles = load(mim / 'model-index.yml')['Import']
+    assert len(metafiles) == 3
+    for path in metafiles:
+        metafile = load(mim / path)
+        for model in metafile['Models']:
+            assert (mim / model['Config']).is_file(), model['Name']
+        for collection in metafile['Collections']:  # this one is relative to the metafile, as modelindex reads it
+            assert (mim / path).parent.joinpath(collection['README']).is_file()
+        assert Config.fromfile(mim / metafile['Models'][0]['Config']).model.backbone.type == 'pelk_mm.PeLK'
+
+
+FROM_THE_WHEEL = """
+import sys
+import pelk_mm
+assert 'mmpretrain' not in sys.modules
+names = pelk_mm.register_model_index()
+from mmpretrain import get_model, list_models
+assert list_models('*pelk*') == names
+model = get_model('pelk-tiny_in1k', backbone=dict(arch='atto'), head=dict(in_channels=416))
+print(pelk_mm.__file__, model._config.filename)
+"""
+
+
+def test_installed_wheel_registers_its_models(wheel, tmp_path):
+    pytest.importorskip('mmpretrain')
+    zipfile.ZipFile(wheel).extractall(tmp_path / 'site')
+    env = {**os.environ, 'PYTHONPATH': str(tmp_path / 'site')}
+    package, config = run(sys.executable, '-c', FROM_THE_WHEEL, cwd=tmp_path, env=env).split()[-2:]
+    assert package == str(tmp_path / 'site/pelk_mm/__init__.py')
+    assert config == str(tmp_path / 'site/pelk_mm/.mim/configs/pelk_t_imagenet.py')
 
 
 def test_wheel_carries_the_package_and_nothing_else(wheel, source):

@@ -5,10 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from pelk_mm.engine.cli import run_tool  # noqa: E402
+from pelk_mm.engine.cli import add_common_arguments, run_tool  # noqa: E402
 from pelk_mm.engine.predict import predict  # noqa: E402
 
 
@@ -24,14 +22,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument('--score-thr', type=float, default=0.3, help='leave out boxes below this score (default: 0.3)')
     parser.add_argument('--deploy', action='store_true', help='switch the model to its deployed form first')
     parser.add_argument('--overwrite', action='store_true', help='replace results of the same names')
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='unpickle the checkpoint without restriction; it can then run any code',
-    )
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='settings to change in the config'
-    )
+    add_common_arguments(parser)
     return parser.parse_args(argv)
 
 

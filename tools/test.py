@@ -6,10 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from pelk_mm.engine.cli import run_tool  # noqa: E402
+from pelk_mm.engine.cli import add_common_arguments, run_tool  # noqa: E402
 from pelk_mm.engine.evaluation import evaluate  # noqa: E402
 
 
@@ -26,16 +24,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument('--show-dir', help='paint predictions into this folder')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     parser.add_argument('--deploy', action='store_true', help='switch the model to its deployed form first')
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='unpickle the checkpoint without restriction; it can then run any code',
-    )
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='settings to change in the config'
-    )
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by launchers')
+    add_common_arguments(parser, launcher=True)
     return parser.parse_args(argv)
 
 

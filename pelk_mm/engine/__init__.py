@@ -4,15 +4,19 @@ from .bfloat16 import BFloat16OptimWrapper
 from .checkpoint import read_checkpoint, safe_loading
 from .checkpoint_hook import SafeCheckpointHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
+from .model_index import register_model_index
 from .runner import SafeRunner
+from .sparsity_hook import DynamicSparsityHook
 from .switch_to_deploy_hook import SwitchToDeployHook
 
 __all__ = [
     'BFloat16OptimWrapper',
+    'DynamicSparsityHook',
     'LayerDecayOptimWrapperConstructor',
     'SafeCheckpointHook',
     'SafeRunner',
     'SwitchToDeployHook',
     'read_checkpoint',
+    'register_model_index',
     'safe_loading',
 ]

@@ -1,12 +1,35 @@
 """What every command-line tool does around its work: one clear line for an error, and the right exit status."""
 
+import argparse
 import os
 import signal
 import sys
 from collections.abc import Callable
 
+from mmengine.config import DictAction
+
 from .atomic import DISK_FULL
 from .errors import InterruptedTrainingError, UserError
+
+
+def add_common_arguments(parser: argparse.ArgumentParser, launcher: bool = False) -> None:
+    """Add the flags that several tools share; call it last, so that ``--help`` lists a tool's own flags first.
+
+    Args:
+        parser: Takes ``--trust-checkpoint`` and ``--cfg-options``.
+        launcher: Also add ``--launcher`` and the ``--local_rank`` that some launchers pass on.
+    """
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='unpickle checkpoints without restriction; they can then run any code',
+    )
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='settings to change in the config'
+    )
+    if launcher:
+        parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+        parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by launchers')
 
 
 def run_tool(main: Callable[[], int | None]) -> int:

@@ -97,7 +97,7 @@ def enable_amp(cfg: Config) -> None:
         ConfigError: If the config has no optimizer wrapper, or one of another kind.
     """
     wrapper = cfg.get('optim_wrapper')
-    kind = None if wrapper is None else _type_name(wrapper.get('type', 'OptimWrapper'))
+    kind = None if wrapper is None else type_name(wrapper.get('type', 'OptimWrapper'))
     if kind == 'BFloat16OptimWrapper':  # mixed precision already
         return
     if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
@@ -127,7 +127,7 @@ def fit_to_device(cfg: Config) -> list[str]:
         return []
     notes = []
     wrapper = cfg.get('optim_wrapper')
-    if wrapper is not None and _type_name(wrapper.get('type', '')) == 'AmpOptimWrapper':
+    if wrapper is not None and type_name(wrapper.get('type', '')) == 'AmpOptimWrapper':
         wrapper.type = 'OptimWrapper'
         for name in ('loss_scale', 'dtype', 'use_fsdp'):
             wrapper.pop(name, None)
@@ -158,7 +158,7 @@ def _merge_options(cfg: Config, options: Mapping[str, Any]) -> None:
             raise ConfigError(f'--cfg-options {name}={value!r} does not fit the config: {reason}') from error
 
 
-def _type_name(kind: Any) -> str:
+def type_name(kind: Any) -> str:
     """Name a type given as 'scope.Name' or, in configs of the new style, as the class."""
     return (kind if isinstance(kind, str) else kind.__name__).split('.')[-1]
 

@@ -5,15 +5,17 @@ from typing import Any
 
 from mmengine.config import Config
 
-from .build import build_runner, check_loader
+from .build import build_runner
 from .checkpoint import read_checkpoint, safe_loading
 from .config import fit_to_device, load_config, set_dataloader_defaults, set_work_dir
+from .data_check import check_loaders
 from .deploy import can_be_deployed
 from .errors import ConfigError
 from .evaluation_flags import enable_tta, set_out, set_show
 from .launch import check_launch
 from .preflight import check_data
 from .switch_to_deploy_hook import SwitchToDeployHook
+from .vis_backends import check_vis_backends
 
 
 def evaluate(
@@ -68,13 +70,14 @@ def evaluate(
             set_out(cfg, out)
         if deploy:
             cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), {'type': SwitchToDeployHook}]
+        check_vis_backends(cfg)
         check_data(cfg, ['test_dataloader'])
         if '://' not in checkpoint:
             read_checkpoint(checkpoint, trust=trust_checkpoint)
         runner = build_runner(cfg, trust_checkpoint, fit_to_device(cfg))
         if deploy and not can_be_deployed(runner.model):
             raise ConfigError(f'--deploy: the model of {config} has no module with switch_to_deploy()')
-        check_loader(runner, 'test_dataloader')
+        check_loaders(runner, ['test_dataloader'])
         return runner.test()
 
 

@@ -1,22 +1,25 @@
 """Do the labels of a data set fit the model? Looked at before training, where a wrong id is still easy to name."""
 
-import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.logging import print_log
 from torch import nn
 
 from .checkpoint import unwrap
+from .class_numbering import check_listed_labels
 from .errors import DataError
+from .image_check import image_sizes, spread
+from .repeatable_data import SeededSamples
 
 
 def check_labels(dataset: Any, model: nn.Module, loader: str, samples: int = 50) -> None:
     """Compare the labels of a data set with the number of classes of the model's heads.
 
     Label maps are read as the data set's own pipeline reads them (``reduce_zero_label`` and ``label_map`` applied), up
-    to ``samples`` of them, spread over the set. Of class labels of images and boxes twenty times as many are looked at.
+    to ``samples`` of them, spread over the set, and compared with the sizes of their images. Of class labels of images
+    and boxes twenty times as many are looked at; lists of labelled images are read whole.
 
     Args:
         dataset: A built data set of mmseg, mmpretrain or mmdet, wrappers (repeat, concat) included; others pass.
@@ -25,11 +28,12 @@ def check_labels(dataset: Any, model: nn.Module, loader: str, samples: int = 50)
         samples: How many label maps to read.
 
     Raises:
-        DataError: If the set is empty, has more classes than the model, a label map cannot be read, or a label is
-            beyond ``num_classes``; file and id are named.
+        DataError: If the set is empty, has another number of classes than a head, a label map cannot be read or has
+            another size than its image, or a label is beyond ``num_classes``; file and id are named.
     """
     heads = list(_heads(unwrap(model)))
-    for leaf in _leaves(dataset):
+    _check_one_hot(unwrap(model), heads)
+    for leaf in leaves(dataset):
         if len(leaf) == 0:
             raise DataError(f'{loader} is empty: {_where(leaf)}')
         for name, num_classes, _ in heads:
@@ -37,10 +41,11 @@ def check_labels(dataset: Any, model: nn.Module, loader: str, samples: int = 50)
         if not heads:
             continue
         name, num_classes, ignored = min(heads, key=lambda head: head[1])
+        check_listed_labels(leaf, name, num_classes, loader)
         allowed = {ignored, getattr(leaf, 'ignore_index', 255)}
         count = samples if hasattr(leaf, 'label_map') else 20 * samples
-        for index in np.linspace(0, len(leaf) - 1, min(count, len(leaf)), dtype=int):
-            source, labels = _labels(leaf, int(index), loader)
+        for index in spread(len(leaf), count):
+            source, labels = _labels(leaf, index, loader)
             wrong = [int(i) for i in labels if not 0 <= i < num_classes and i not in allowed]
             if wrong:
                 raise DataError(
@@ -63,25 +68,38 @@ def _heads(model: nn.Module) -> Iterator[tuple[str, int, int]]:
             yield name, num_classes, getattr(module, 'ignore_index', 255)  # type: ignore[misc]
 
 
-def _leaves(dataset: Any) -> Iterator[Any]:
-    """Yield the data sets inside repeating and concatenating wrappers."""
+def leaves(dataset: Any) -> Iterator[Any]:
+    """Yield the data sets inside repeating, concatenating and seeding wrappers."""
+    if isinstance(dataset, SeededSamples):  # passes every attribute on, but is no kind of what is inside
+        dataset = vars(dataset)['_samples']
     if hasattr(dataset, 'datasets'):
         for child in dataset.datasets:
-            yield from _leaves(child)
+            yield from leaves(child)
     elif hasattr(dataset, 'dataset'):
-        yield from _leaves(dataset.dataset)
+        yield from leaves(dataset.dataset)
     else:
         yield dataset
 
 
+def _check_one_hot(model: nn.Module, heads: list[tuple[str, int, int]]) -> None:
+    """mmpretrain's preprocessor turns labels to vectors (for mixup and cutmix) by a ``num_classes`` of its own."""
+    preprocessor = getattr(model, 'data_preprocessor', None)
+    length = getattr(preprocessor, 'num_classes', None)
+    for name, num_classes, _ in heads:
+        if getattr(preprocessor, 'to_onehot', False) and length is not None and length != num_classes:
+            raise DataError(
+                f'data_preprocessor has num_classes={length}, but {name} has num_classes={num_classes}: set both to '
+                'the number of classes of the data set'
+            )
+
+
 def _check_class_count(dataset: Any, name: str, num_classes: int, loader: str) -> None:
     classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
-    if classes is None or len(classes) == num_classes:
-        return
-    found = f'{loader} has {len(classes)} classes, but {name} has num_classes={num_classes}'
-    if len(classes) > num_classes:
-        raise DataError(f'{found}: set num_classes={len(classes)} in every head of the config')
-    print_log(f'{found}; the rest will never be seen', logger='current', level=logging.WARNING)
+    if classes is not None and len(classes) != num_classes:
+        raise DataError(
+            f'{loader} has {len(classes)} classes, but {name} has num_classes={num_classes}: set '
+            f'num_classes={len(classes)} in every head of the config, or metainfo=dict(classes=...) in the data set'
+        )
 
 
 def _labels(dataset: Any, index: int, loader: str) -> tuple[str, np.ndarray]:
@@ -96,16 +114,27 @@ def _labels(dataset: Any, index: int, loader: str) -> tuple[str, np.ndarray]:
         if not reading:
             return source, np.array([], int)
         try:
-            return source, np.unique(reading[0](info)['gt_seg_map'])
+            labels = reading[0](info)['gt_seg_map']
         except Exception as error:  # whatever the reader of a damaged or missing file raises
             reason = str(error).strip().split('\n')[0] or type(error).__name__
             raise DataError(f'label map {source} ({loader}) cannot be read: {reason}') from error
+        _check_map_size(source, labels.shape, info.get('img_path'), loader)
+        return source, np.unique(labels)
     source = str(info.get('img_path', f'sample {index}'))
     if 'gt_label' in info:
         return source, np.unique(info['gt_label'])
     if 'instances' in info:
         return source, np.unique([item['bbox_label'] for item in info['instances'] if 'bbox_label' in item]).astype(int)
     return source, np.array([], int)
+
+
+def _check_map_size(source: str, shape: tuple[int, ...], image: Any, loader: str) -> None:
+    sizes = image_sizes(image, loader) if isinstance(image, str) and Path(image).is_file() else []
+    if sizes and (shape[1], shape[0]) not in sizes:
+        raise DataError(
+            f'label map {source} ({loader}) is {shape[1]}x{shape[0]} pixels, but its image {image} is '
+            f'{sizes[0][0]}x{sizes[0][1]}'
+        )
 
 
 def _where(dataset: Any) -> str:

@@ -7,24 +7,25 @@ from typing import Any
 from mmengine.config import Config
 
 from .checkpoint import read_checkpoint
+from .coco_check import check_evaluators
 from .deploy import is_deployed
 from .errors import CheckpointError, DataError, OutputError
 
 
 def check_data(cfg: Config, loaders: Sequence[str]) -> None:
-    """Check that the folders and files which the data sets of a config name exist.
+    """Check that the folders and files which the data sets and evaluators of a config name exist.
 
     Args:
         cfg: The config.
         loaders: Which of 'train_dataloader', 'val_dataloader', 'test_dataloader' will be used.
 
     Raises:
-        DataError: Naming the path and the layout expected below ``data_root``.
+        DataError: Naming the path and the layout expected below ``data_root``, or as ``check_evaluators``.
     """
     for loader in loaders:
-        for key, dataset in _datasets(cfg.get(loader), loader):
+        for key, dataset in datasets_below(cfg.get(loader), loader):
             root = dataset.get('data_root') or ''
-            parts = {name: path for name, path in _parts(dataset).items() if not _is_remote(f'{root}{path}')}
+            parts = {name: path for name, path in parts_of(dataset).items() if not _is_remote(f'{root}{path}')}
             if _is_remote(root):
                 continue
             layout = ', '.join(f'{Path(root, path)} ({name})' for name, path in parts.items())
@@ -38,16 +39,8 @@ def check_data(cfg: Config, loaders: Sequence[str]) -> None:
                 full = Path(root, path).expanduser()
                 if not full.exists():
                     raise DataError(f'{name} of {loader} does not exist: {full}{expected}')
-
-
-def describe_data(cfg: Config, loader: str) -> str:
-    """List the folders and files that a dataloader's data sets are read from."""
-    paths = [
-        str(Path(dataset.get('data_root') or '', path))
-        for _, dataset in _datasets(cfg.get(loader), loader)
-        for path in _parts(dataset).values() or ['']
-    ]
-    return ', '.join(paths)
+        datasets = [dataset for _, dataset in datasets_below(cfg.get(loader), loader)]
+        check_evaluators(cfg.get(loader.replace('dataloader', 'evaluator')), datasets, loader)
 
 
 def check_checkpoints(cfg: Config, trust: bool = False) -> None:
@@ -70,6 +63,21 @@ def check_checkpoints(cfg: Config, trust: bool = False) -> None:
             raise CheckpointError(
                 f'checkpoint {path} (init_cfg) has no key that starts with {start!r}; its first key is {first!r}'
             )
+
+
+def note_random_start(cfg: Config) -> list[str]:
+    """Say so where a config that asks for a pretrained checkpoint, by its variable ``pretrained``, was given none.
+
+    Returns:
+        One line to be logged as a warning, or nothing: the config has no such variable, or training starts from a
+        checkpoint, be it named by the variable, by an ``init_cfg`` or by ``load_from``.
+    """
+    if cfg.get('pretrained') != 'none' or cfg.get('load_from') or any(_pretrained(cfg.model)):
+        return []
+    return [
+        'No pretrained checkpoint: training from scratch, far below what this recipe is for. '
+        'Name one with PELK_MM_PRETRAINED=FILE before the command'
+    ]
 
 
 def check_work_dir(cfg: Config, resume: bool, overwrite: bool) -> list[Path]:
@@ -105,7 +113,7 @@ def check_work_dir(cfg: Config, resume: bool, overwrite: bool) -> list[Path]:
     return found if overwrite else []
 
 
-def _datasets(node: Any, key: str) -> Iterator[tuple[str, Mapping]]:
+def datasets_below(node: Any, key: str) -> Iterator[tuple[str, Mapping]]:
     """Yield the innermost data set configs below a dataloader, with their dotted names."""
     if not isinstance(node, Mapping):
         return
@@ -115,10 +123,10 @@ def _datasets(node: Any, key: str) -> Iterator[tuple[str, Mapping]]:
     if not children and 'type' in node:
         yield key, node
     for name, child in children:
-        yield from _datasets(child, f'{key}.{name}')
+        yield from datasets_below(child, f'{key}.{name}')
 
 
-def _parts(dataset: Mapping) -> dict[str, str]:
+def parts_of(dataset: Mapping) -> dict[str, str]:
     """Collect what a data set config says lies below its data_root: prefixes, and the annotation file."""
     prefix = dataset.get('data_prefix') or {}
     parts = dict(prefix) if isinstance(prefix, Mapping) else {'data_prefix': prefix}

@@ -104,10 +104,27 @@ def test_missing_label_map_and_empty_folder(segmentation, tmp_path):
         check_labels(empty, Net(), 'train_dataloader')
 
 
-def test_more_classes_than_the_head_has(segmentation):
-    with pytest.raises(DataError, match='has 3 classes, but decode_head has num_classes=2: set num_classes=3'):
-        check_labels(segmentation([0]), Net(decode_head=Head(2)), 'train_dataloader')
-    check_labels(segmentation([0]), Net(decode_head=Head(150)), 'train_dataloader')  # a warning only
+@pytest.mark.parametrize('num_classes', [2, 150])
+def test_class_count_differs_from_a_head(segmentation, num_classes):
+    net = Net(decode_head=Head(3), auxiliary_head=Head(num_classes))
+    message = f'has 3 classes, but auxiliary_head has num_classes={num_classes}: set num_classes=3'
+    with pytest.raises(DataError, match=message):
+        check_labels(segmentation([0]), net, 'train_dataloader')
+
+
+def test_label_map_of_another_size_than_its_image(segmentation, tmp_path):
+    dataset = segmentation([0], [1])
+    Image.fromarray(np.zeros((4, 2), np.uint8)).save(tmp_path / 'ann' / '1.png')
+    with pytest.raises(DataError, match=r'ann/1.png \(train_dataloader\) is 2x4 pixels, but its image .*1.jpg is 4x2'):
+        check_labels(dataset, Net(decode_head=Head(3)), 'train_dataloader')
+
+
+def test_one_hot_labels_have_the_length_of_the_head():
+    net = Net(head=Head(20), data_preprocessor=Head(1000))
+    check_labels(Instances([{'gt_label': 0}]), net, 'train_dataloader')  # without one-hot labels it is not used
+    net.data_preprocessor.to_onehot = True
+    with pytest.raises(DataError, match='data_preprocessor has num_classes=1000, but head has num_classes=20: set'):
+        check_labels(Instances([{'gt_label': 0}]), net, 'train_dataloader')
 
 
 def test_class_labels_and_boxes():
