@@ -7,10 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from pelk_mm.engine.cli import run_tool  # noqa: E402
+from pelk_mm.engine.cli import add_common_arguments, run_tool  # noqa: E402
 from pelk_mm.engine.training import train  # noqa: E402
 
 
@@ -38,15 +36,9 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
     parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='unpickle checkpoints without restriction; they can then run any code',
+        '--tensorboard', action='store_true', help='also write TensorBoard events, below the work directory'
     )
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='settings to change in the config'
-    )
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by launchers')
+    add_common_arguments(parser, launcher=True)
     return parser.parse_args(argv)
 
 

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from pelk_mm.registry import HOOKS, register
 
 from .atomic import write_text_atomic
+from .run_state import KEY, collect_run_state
 
 
 @register(HOOKS)
@@ -22,6 +23,9 @@ class SafeCheckpointHook(CheckpointHook):
     writes the new file, so that a full disk leaves none, and truncates ``last_checkpoint`` before it fills it. Here
     both removals wait until the new file is whole, and ``last_checkpoint`` is replaced in one step. The disk must hold
     one checkpoint more than ``max_keep_ckpts`` for the time of writing.
+
+    Every checkpoint but the best one also holds, in ``meta['run_state']``, what exact resuming needs beyond mmengine's
+    content: see ``collect_run_state``.
     """
 
     file_backend: Any  # set by before_train
@@ -52,7 +56,7 @@ class SafeCheckpointHook(CheckpointHook):
             self.file_client_args,
             save_optimizer=self.save_optimizer,
             save_param_scheduler=self.save_param_scheduler,
-            meta=meta,
+            meta={**meta, KEY: collect_run_state(runner, meta)},  # from all processes: the first one alone saves
             by_epoch=self.by_epoch,
             backend_args=self.backend_args,
             **self.args,

@@ -8,12 +8,12 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from mmengine.dist import is_distributed, is_main_process
+from mmengine.dist import all_gather_object, is_distributed, is_main_process
 from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import HOOKS
-from mmengine.runner import CheckpointLoader, Runner
+from mmengine.registry import HOOKS, LOOPS
+from mmengine.runner import BaseLoop, CheckpointLoader, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import nn
 
 from .atomic import DISK_FULL, atomic_path
@@ -21,6 +21,11 @@ from .checkpoint import find_latest_checkpoint, load_weights, read_checkpoint, s
 from .checkpoint_hook import SafeCheckpointHook
 from .deploy import is_deployed, switch_to_deploy
 from .errors import CheckpointError, SaveError, naming
+from .run_settings import check_settings, flatten
+from .run_state import KEY, restore_model_state, resume_position
+from .train_loops import ResumableEpochLoop, ResumableIterLoop
+
+_RESUMABLE: dict[Any, Any] = {EpochBasedTrainLoop: ResumableEpochLoop, IterBasedTrainLoop: ResumableIterLoop}
 
 
 class SafeRunner(Runner):
@@ -30,6 +35,8 @@ class SafeRunner(Runner):
       :class:`SafeCheckpointHook`.
     - Checkpoints are read by :func:`read_checkpoint`. Resuming and testing demand every key of the model, fine-tuning
       (``load_from``) some. A deployed checkpoint switches the model before its weights are loaded.
+    - A run goes on from a checkpoint as if it had never stopped: see :mod:`pelk_mm.engine.run_state`. A checkpoint of
+      a run whose numbers would mean something else here is refused.
     - The config is written to the work directory when training starts, so that a run refused before leaves it alone.
     - Several CPU processes work (``gloo``); SyncBN becomes BN there, since it refuses CPU tensors.
 
@@ -37,13 +44,18 @@ class SafeRunner(Runner):
         trust_checkpoint: Unpickle checkpoints without restriction; False unless the caller sets it.
         replaced: Checkpoints of an earlier run in the same folder. They are removed when this run has saved its first
             one, not before.
+        settings: The config in plain values, which checkpoints carry.
+        resumed_state: What the training loop needs to go on from a checkpoint, until it has taken it.
     """
 
     trust_checkpoint = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.replaced: list[Path] = []
+        self.resumed_state: dict[str, Any] | None = None
         self._starting: str | None = None
+        # Before anything is built: building changes the config here and there.
+        self.settings = flatten(kwargs.get('cfg') or {})
         super().__init__(*args, **kwargs)
 
     def train(self) -> nn.Module:
@@ -55,7 +67,6 @@ class SafeRunner(Runner):
         """
         self._starting = 'train'
         try:
-            self.dump_config()
             return super().train()
         except OSError as error:  # a log rather than a checkpoint: those raise SaveError by themselves
             if error.errno not in DISK_FULL:
@@ -71,6 +82,44 @@ class SafeRunner(Runner):
         """Launch testing."""
         self._starting = 'test'
         return super().test()
+
+    def load_or_resume(self) -> None:
+        """Load what the run starts from; then write its config.
+
+        Raises:
+            CheckpointError: As ``load_checkpoint``, or if the processes would not start from the same iteration.
+        """
+        super().load_or_resume()
+        if self._starting == 'train':
+            steps = all_gather_object(self.iter)
+            if len(set(steps)) > 1:
+                other = next(rank for rank, step in enumerate(steps) if step != steps[0])
+                raise CheckpointError(
+                    f'process 0 starts from iteration {steps[0]}, process {other} from iteration {steps[other]}: '
+                    f'the work directory {self.work_dir} must be the same folder on every machine'
+                )
+            self.dump_config()
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the training loop; mmengine's own two give way to those that resume exactly."""
+        if isinstance(loop, dict):
+            loop = copy.deepcopy(loop)
+            if 'type' not in loop and 'by_epoch' in loop:
+                loop['type'] = EpochBasedTrainLoop if loop.pop('by_epoch') else IterBasedTrainLoop
+            kind = loop.get('type')
+            kind = LOOPS.get(kind) if isinstance(kind, str) else kind
+            if kind in _RESUMABLE:
+                loop['type'] = _RESUMABLE[kind]
+        return super().build_train_loop(loop)
+
+    def build_param_scheduler(self, scheduler: Any) -> Any:
+        """Build the schedulers of learning rate and momentum.
+
+        Raises:
+            ConfigError: If they cannot be built.
+        """
+        with naming('param_scheduler'):
+            return super().build_param_scheduler(scheduler)
 
     def dump_config(self) -> None:
         """Write the config to the work directory, once training starts."""
@@ -130,7 +179,15 @@ class SafeRunner(Runner):
             checkpoint.get('meta', {}).pop('config', None)
         if self._resume and self._starting == 'train':
             self._demand_training_state(checkpoint, filename)
-        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+            self._compare_settings(checkpoint, filename)
+            self.resumed_state = resume_position(checkpoint)
+        demand_all = strict or self._resume or self._starting != 'train'
+        try:
+            self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        except RuntimeError:
+            # EMAHook loads its copy of the model here. If the model does not fit either, say what does not.
+            load_weights(self.model, checkpoint, filename, demand_all)
+            raise
         if is_deployed(checkpoint):
             if self._starting == 'train':
                 raise CheckpointError(
@@ -139,7 +196,9 @@ class SafeRunner(Runner):
                 )
             switch_to_deploy(self.model)
             self.logger.info(f'{filename} is in its deployed form: the model has been switched to it')
-        load_weights(self.model, checkpoint, filename, strict or self._resume or self._starting != 'train')
+        load_weights(self.model, checkpoint, filename, demand_all)
+        if self._resume and self._starting == 'train' and KEY in checkpoint['meta']:
+            restore_model_state(checkpoint['meta'][KEY], self.model)
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}')
         return checkpoint
@@ -212,6 +271,16 @@ class SafeRunner(Runner):
                 f'checkpoint {filename} cannot be resumed: it lacks {", ".join(absent)}. '
                 'To start anew from its weights use --cfg-options load_from=PATH'
             )
+
+    def _compare_settings(self, checkpoint: dict, filename: str) -> None:
+        state = checkpoint['meta'].get(KEY)
+        if state is None:
+            self.logger.warning(
+                f'{filename} holds no random states, as another runner wrote it: training goes on with the right '
+                'weights and learning rates, but not bit by bit as if it had never stopped'
+            )
+        elif state['settings'] is not None:
+            check_settings(state['settings'], self, checkpoint, filename)
 
     def _describe_failed_save(self, what: str, target: Path, error: OSError) -> str:
         free = ''

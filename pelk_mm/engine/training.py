@@ -6,7 +6,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from .build import build_runner, check_loader
+from .build import build_runner
 from .checkpoint import find_latest_checkpoint, read_checkpoint, safe_loading
 from .config import (
     enable_amp,
@@ -16,10 +16,12 @@ from .config import (
     set_dataloader_defaults,
     set_work_dir,
 )
+from .data_check import check_loaders
 from .errors import ConfigError, InterruptedTrainingError, naming
 from .launch import check_launch, is_first_process
-from .preflight import check_checkpoints, check_data, check_work_dir
+from .preflight import check_checkpoints, check_data, check_work_dir, note_random_start
 from .runner import SafeRunner
+from .vis_backends import check_vis_backends, enable_tensorboard
 
 
 def train(
@@ -30,6 +32,7 @@ def train(
     amp: bool = False,
     auto_scale_lr: bool = False,
     no_validate: bool = False,
+    tensorboard: bool = False,
     cfg_options: Mapping[str, Any] | None = None,
     launcher: str = 'none',
     trust_checkpoint: bool = False,
@@ -45,6 +48,7 @@ def train(
         amp: Mixed precision.
         auto_scale_lr: Scale the learning rate by the real batch size over the config's ``base_batch_size``.
         no_validate: Leave validation out.
+        tensorboard: Also write TensorBoard events.
         cfg_options: Dotted names and values merged into the config.
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
         trust_checkpoint: Unpickle checkpoints without restriction.
@@ -70,8 +74,12 @@ def train(
             enable_amp(cfg)
         if auto_scale_lr:
             enable_auto_scale_lr(cfg)
+        if tensorboard:
+            enable_tensorboard(cfg)
+        check_vis_backends(cfg)
         notes = fit_to_device(cfg)
         notes += _choose_start(cfg, resume)
+        notes += note_random_start(cfg)
         loaders = [name for name in ('train_dataloader', 'val_dataloader') if cfg.get(name) is not None]
         check_data(cfg, loaders)
         replaced = []
@@ -81,8 +89,7 @@ def train(
             if cfg.get('load_from') and '://' not in cfg.load_from:
                 read_checkpoint(cfg.load_from, trust=trust_checkpoint)
         runner = build_runner(cfg, trust_checkpoint, notes)
-        for name in loaders:
-            check_loader(runner, name)
+        check_loaders(runner, loaders)
         with naming('the optimizer'):
             runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
         runner.replaced = replaced

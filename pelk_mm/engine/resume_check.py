@@ -1,0 +1,155 @@
+"""Proving exact resuming on a config: kill its training with SIGKILL again and again, resume it, compare the ends."""
+
+import random
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from .checkpoint import find_latest_checkpoint
+from .checkpoint_diff import checkpoint_differences
+from .errors import OutputError, UserError
+
+_STEP = re.compile(r' - INFO - (?:Iter|Epoch)\(train\) ')
+_POLL_SECONDS = 0.01
+
+
+class Process(Protocol):
+    """A training in processes of its own, as ``subprocess.Popen`` gives."""
+
+    def poll(self) -> int | None:
+        """Return the exit status, or None while it runs."""
+
+    def kill(self) -> None:
+        """Send SIGKILL to it and to all it has started."""
+
+    def wait(self) -> int:
+        """Wait for its end; return the exit status."""
+
+
+Start = Callable[[Path, bool], Process]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one killed run.
+
+    Attributes:
+        killed_in: The iteration in which it was killed, from 1.
+        resumed_from: Name of the checkpoint it went on from; None if there was none yet.
+        compared: Number of values compared with the run never killed.
+        differences: One line for each value that differs.
+    """
+
+    killed_in: int
+    resumed_from: str | None
+    compared: int
+    differences: list[str]
+
+    def __str__(self) -> str:
+        start = f'resumed from {self.resumed_from}' if self.resumed_from else 'started again, no checkpoint yet'
+        end = f'{len(self.differences)} of {self.compared} values differ, such as {self.differences[:1]}'
+        return f'killed in iteration {self.killed_in}, {start}: {end if self.differences else self._equal()}'
+
+    def _equal(self) -> str:
+        return f'equal in all {self.compared} values'
+
+
+class TrainingFailedError(UserError):
+    """A training that was not killed ended with an error."""
+
+    exit_status = 1
+
+
+def kill_and_compare(start: Start, folder: Path, kills: int, seed: int = 0) -> Iterator[Verdict]:
+    """Train once to the end; then, for each kill, train anew, kill it at a random moment, resume it, compare.
+
+    The moment is drawn evenly over the iterations but the first, and over the time that an iteration takes; what is
+    saved or validated after an iteration belongs to it.
+
+    Args:
+        start: Starts the training in a work directory, resuming or not. It must log every iteration.
+        folder: Where the work directories are made: ``whole`` and ``killed``. The second is removed after each
+            comparison without difference.
+        kills: How many times, at least 1.
+        seed: Of the moments.
+
+    Yields:
+        A verdict for each kill.
+
+    Raises:
+        ValueError: If ``kills`` is less than 1.
+        OutputError: If ``folder`` has something in it.
+        TrainingFailedError: If a run ends otherwise than it should.
+    """
+    if kills < 1:
+        raise ValueError(f'kills must be at least 1, but got {kills}')
+    if folder.exists() and any(folder.iterdir()):
+        raise OutputError(f'{folder} is not empty: name a new folder')
+    whole, killed = folder / 'whole', folder / 'killed'
+    _finish(start(whole, False), whole)
+    steps = count_steps(whole)
+    if steps < 2:  # the moment lies behind the first
+        raise TrainingFailedError(f'the training logged {steps} iteration(s): too few to be killed among them')
+    moments = random.Random(seed)
+    for _ in range(kills):
+        step, fraction = moments.randint(2, steps), moments.random()
+        with _running(start(killed, False)) as process:
+            seconds = _wait_for(step - 1, killed, process)
+            time.sleep(fraction * seconds)
+        last = find_latest_checkpoint(killed)
+        reached = count_steps(killed) + 1
+        _finish(start(killed, True), killed)
+        lines, compared = checkpoint_differences(_final(whole), _final(killed))
+        if _final(whole).name != _final(killed).name:
+            lines.insert(0, f'the last checkpoint is {_final(killed).name}, not {_final(whole).name}')
+        yield Verdict(reached, last.name if last else None, compared, lines)
+        if not lines:
+            shutil.rmtree(killed)
+        else:
+            killed = folder / f'{killed.name}_again'
+
+
+def count_steps(work_dir: Path) -> int:
+    """Count the iterations in the logs of a work directory."""
+    return sum(len(_STEP.findall(file.read_text(errors='replace'))) for file in work_dir.glob('*/*.log'))
+
+
+def _wait_for(step: int, work_dir: Path, process: Process) -> float:
+    """Wait until an iteration is in the log; return the seconds that one has taken on average."""
+    began = time.monotonic()
+    first = 0
+    while process.poll() is None and (logged := count_steps(work_dir)) < step:
+        if not first:
+            began, first = time.monotonic(), logged
+        time.sleep(_POLL_SECONDS)
+    return (time.monotonic() - began) / max(step - first, 1) if first else 0.0
+
+
+@contextmanager
+def _running(process: Process) -> Iterator[Process]:
+    """Kill a training that still runs when the block ends, in whatever way it ends."""
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def _finish(process: Process, work_dir: Path) -> None:
+    with _running(process):
+        status = process.wait()
+    if status != 0:
+        raise TrainingFailedError(f'the training in {work_dir} ended with exit status {status}')
+
+
+def _final(work_dir: Path) -> Path:
+    last = find_latest_checkpoint(work_dir)
+    if last is None:
+        raise TrainingFailedError(f'the training in {work_dir} has saved no checkpoint')
+    return last

@@ -1,0 +1,94 @@
+"""What a checkpoint needs beyond mmengine's to go on exactly: random states, place in the data, gradients held back."""
+
+import hashlib
+from typing import Any
+
+import torch
+from mmengine.dist import all_gather_object, get_rank
+from torch import nn
+
+from .checkpoint import unwrap
+from .random_state import get_random_state
+from .repeatable_data import sampler_of
+from .run_settings import describe_run
+from .train_loops import ExactResume
+
+KEY = 'run_state'
+
+
+def collect_run_state(runner: Any, meta: dict) -> dict[str, Any]:
+    """Collect the state of a run from all its processes; every process must call this.
+
+    Args:
+        runner: The runner, in the middle of training.
+        meta: 'epoch' and 'iter' of the checkpoint.
+
+    Returns:
+        A dictionary of tensors, numbers, strings and lists:
+
+        - 'position': complete passes and batches of the present one, or None in a loop that does not know;
+        - 'data_seed', 'sampler_seed': what orders and augments the samples;
+        - 'validated': whether the validation that is due after this step is done;
+        - 'processes': a list by rank of 'random', as ``get_random_state`` returns it, and 'buffers', those of the
+          model that differ from rank 0's, as the statistics of BatchNorm do;
+        - 'gradients': by parameter name, what gradient accumulation holds back; not with several processes;
+        - 'settings': as ``describe_run`` returns them, or None from another runner than ours.
+    """
+    loop = runner.train_loop
+    exact = isinstance(loop, ExactResume)
+    model = unwrap(runner.model)
+    sampler_seed = getattr(sampler_of(loop.dataloader), 'seed', None) if exact else None
+    validating = exact and loop.random_state is not None
+    state: dict[str, Any] = {
+        'position': list(loop.position_after(meta['epoch'])) if exact else None,
+        'data_seed': getattr(loop.dataloader.batch_sampler, 'seed', None) if exact else None,
+        'sampler_seed': sampler_seed if isinstance(sampler_seed, int) else None,
+        'validated': validating,
+        'settings': describe_run(runner) if hasattr(runner, 'settings') else None,
+    }
+    own = {'random': loop.random_state if validating else get_random_state(), 'digest': _digest(model)}
+    processes = all_gather_object(own)
+    if len({process.pop('digest') for process in processes}) > 1:
+        all_buffers = all_gather_object({name: buffer.cpu() for name, buffer in model.named_buffers()})
+        for process, buffers in zip(processes, all_buffers, strict=True):
+            process['buffers'] = {
+                name: buffer for name, buffer in buffers.items() if not torch.equal(buffer, all_buffers[0][name])
+            }
+    state['processes'] = processes
+    if len(processes) == 1 and getattr(runner.optim_wrapper, '_accumulative_counts', 1) > 1:
+        state['gradients'] = {n: p.grad.cpu() for n, p in model.named_parameters() if p.grad is not None}
+    return state
+
+
+def resume_position(checkpoint: dict) -> dict[str, Any]:
+    """Pick what a training loop needs to go on from a checkpoint, for this process.
+
+    Returns:
+        'position', 'data_seed', 'sampler_seed', 'validated' and 'random' (None where the checkpoint holds none).
+    """
+    state = checkpoint['meta'].get(KEY)
+    if state is None:  # written by another runner, which takes validation as done
+        return {'position': None, 'data_seed': None, 'sampler_seed': None, 'validated': True, 'random': None}
+    processes = state['processes']
+    random = processes[get_rank()]['random'] if get_rank() < len(processes) else None
+    return {name: state[name] for name in ('position', 'data_seed', 'sampler_seed', 'validated')} | {'random': random}
+
+
+def restore_model_state(state: dict[str, Any], model: nn.Module) -> None:
+    """Put back this process's own buffers and the gradients held back, after the weights have been loaded."""
+    model = unwrap(model)
+    if get_rank() < len(state['processes']):
+        buffers = dict(model.named_buffers())
+        for name, value in state['processes'][get_rank()].get('buffers', {}).items():
+            buffers[name].copy_(value)
+    for name, parameter in model.named_parameters():
+        if name in state.get('gradients', {}):
+            parameter.grad = state['gradients'][name].to(parameter.device)
+
+
+def _digest(model: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, buffer in model.named_buffers():
+        digest.update(name.encode())
+        digest.update(buffer.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,111 @@
+"""Trainings in processes of their own, forked from one process that has imported everything, which costs seconds."""
+
+import multiprocessing
+import os
+import socket
+import sys
+from multiprocessing import forkserver
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PRELOADED = ['forked', 'exact_task', 'pelk_mm.engine.training', 'mmengine.runner', 'torch.utils.collect_env']
+PRELOADED += ['torchvision', 'torch._dynamo', 'matplotlib.pyplot', 'matplotlib.backends.backend_agg', 'cv2']
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(('', 0))
+        return probe.getsockname()[1]
+
+
+def context():
+    """Start the process to fork from, once for all tests: it sees no GPU and has one thread."""
+    made = multiprocessing.get_context('forkserver')
+    made.set_forkserver_preload(PRELOADED)
+    path = os.pathsep.join([str(HERE), str(HERE.parent)])
+    ours = {'PYTHONPATH': path, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '', 'PELK_MM_ALLOW_CPU': '1'}
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    forkserver.ensure_running()
+    for name, value in before.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
+    return made
+
+
+class Training:
+    """``train(**arguments)`` in one process, or in several that meet through gloo; output goes to ``log``.
+
+    ``before`` is a function of a test module, called first in every process.
+    """
+
+    def __init__(self, log, arguments, processes=1, before=None):
+        port, made = free_port(), context()
+        self.log = log
+        self.processes = [
+            made.Process(target=_train, args=(Path.cwd(), log, arguments, rank, processes, port, before))
+            for rank in range(processes)
+        ]
+        for process in self.processes:
+            process.start()
+
+    def poll(self):
+        codes = [process.exitcode for process in self.processes]
+        return None if None in codes else max(codes, key=abs)
+
+    def kill(self):
+        for process in self.processes:
+            process.kill()
+
+    def wait(self, timeout=240):
+        for process in self.processes:
+            process.join(timeout)
+            if process.exitcode != 0:  # the others would wait for it
+                self.kill()
+        for process in self.processes:
+            process.join()
+        return self.poll()
+
+
+def leave_configs_unformatted(set_attribute):
+    """Write configs as they are: formatting the text for each checkpoint takes longer than these trainings do.
+
+    ``set_attribute`` is ``setattr``, or that of a fixture that undoes it.
+    """
+    from mmengine.config import Config
+
+    set_attribute(Config, 'pretty_text', property(lambda self: f'config = {self.to_dict()!r}'))
+
+
+def forget_earlier_runs():
+    """Let the next run in this process begin as in a new one: mmengine names what runs share by the second."""
+    from mmengine.logging import MessageHub, MMLogger
+    from mmengine.visualization import Visualizer
+
+    for kind in (MessageHub, MMLogger, Visualizer):
+        kind._instance_dict.clear()
+
+
+def _train(folder, log, arguments, rank, processes, port, before):
+    os.chdir(folder)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    sys.stdout, sys.stderr = (os.fdopen(number, 'w', buffering=1, closefd=False) for number in (1, 2))
+    if processes > 1:
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(processes))
+        os.environ.update(LOCAL_WORLD_SIZE=str(processes), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+        arguments = {**arguments, 'launcher': 'pytorch'}
+    from pelk_mm.engine.cli import run_tool
+    from pelk_mm.engine.training import train
+
+    leave_configs_unformatted(setattr)
+
+    def main():
+        if before is not None:
+            before()
+        train(**arguments)
+
+    sys.exit(run_tool(main))
