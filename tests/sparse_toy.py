@@ -41,7 +41,7 @@ class SparseToy(BaseModel):
 
 
 @HOOKS.register_module(force=True)
-class RecordHook(Hook):
+class DensityRecordHook(Hook):
     """Notes masks and weights after each iteration, after every other hook."""
 
     priority = 'LOWEST'
@@ -81,7 +81,7 @@ def sparse_hook(runner):
 
 
 def recorded(runner):
-    return next(hook for hook in runner.hooks if isinstance(hook, RecordHook))
+    return next(hook for hook in runner.hooks if isinstance(hook, DensityRecordHook))
 
 
 def make_trainer(config):
@@ -96,7 +96,7 @@ def make_trainer(config):
     def run(*hooks, work_dir=None, resume=None, overwrite=False, **options):
         arguments = {'work_dir': work_dir, 'resume': resume, 'overwrite': overwrite}
         options = {key.replace('__', '.'): value for key, value in options.items()}
-        custom = [{'type': 'RecordHook'}, *hooks] if hooks else []
+        custom = [{'type': 'DensityRecordHook'}, *hooks] if hooks else []
         return train(config, cfg_options={**base, 'custom_hooks': custom, **options}, **arguments)
 
     return run

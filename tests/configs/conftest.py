@@ -32,7 +32,7 @@ def data(tmp_path_factory):
 
     writers = {
         'imagenet_tiny': lambda root: write_class_folders(root, classes=20),
-        'imagenet': lambda root: write_imagenet(root, images=8),
+        'imagenet': lambda root: write_imagenet(root, train=8, val=2),  # four accumulated batches of two
         'camvid': write_camvid,
         'coco': coco,
         '': lambda root: write_toy_dataset(root, ToyDataset(train=7, val=7, size=64)),  # in ADE20K's layout

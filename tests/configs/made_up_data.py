@@ -7,9 +7,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 
-def write_imagenet(root: Path, images: int) -> None:
+def write_imagenet(root: Path, train: int, val: int) -> None:
     """ImageNet with lists: flat folders and meta/{train,val}.txt, labels all over the thousand classes."""
-    for split in ('train', 'val'):
+    for split, images in (('train', train), ('val', val)):
         names = [f'{split}_{i}.JPEG' for i in range(images)]
         for i, name in enumerate(names):
             _save(noise(i, 72, 80), root / split / name)

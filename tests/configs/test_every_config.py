@@ -43,6 +43,13 @@ class OneStep(Hook):
         self.metrics = metrics
 
 
+@pytest.fixture
+def quick(monkeypatch):
+    """Without what takes most of the time and is tested elsewhere: pretty-printing configs, writing checkpoints."""
+    monkeypatch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **kwargs: (text, True))
+    monkeypatch.setattr(SafeRunner, 'save_checkpoint', lambda *args, **kwargs: None)
+
+
 def one_step(cfg):
     runner = SafeRunner.from_cfg(cfg)
     watch = OneStep()
@@ -51,6 +58,7 @@ def one_step(cfg):
     return runner, watch
 
 
+@pytest.mark.usefixtures('quick')
 @pytest.mark.parametrize('name', CONFIGS)
 def test_one_step_and_one_evaluation(name, data, tmp_path):
     cfg = small_config(name, data(name), tmp_path)
@@ -68,8 +76,9 @@ def test_one_step_and_one_evaluation(name, data, tmp_path):
         assert 0 <= score <= 100
 
 
+@pytest.mark.usefixtures('quick')
 @pytest.mark.parametrize(
-    'name', ['cascade_mask_rcnn_pelk_t_coco.py', 'demo/cascade_mask_rcnn_pelk_atto_coco_overfit.py']
+    'name', ['demo/cascade_mask_rcnn_pelk_atto_coco.py', 'demo/cascade_mask_rcnn_pelk_atto_coco_overfit.py']
 )
 def test_detections_are_scored(name, data, tmp_path):
     cfg = small_config(name, data(name), tmp_path)
