@@ -43,19 +43,24 @@ def set_random_state(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state(state['cuda'].cpu())
 
 
-@contextmanager
-def seeded(entropy: Sequence[int]) -> Iterator[None]:
-    """Seed ``random``, ``numpy.random`` and PyTorch's CPU generator inside the block; restore their states after it.
+def seed_generators(entropy: Sequence[int]) -> None:
+    """Seed ``random``, ``numpy.random`` and PyTorch's CPU generator, for good.
 
     Args:
         entropy: Non-negative integers that name the stream. Streams of different names are independent.
     """
-    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
     words = np.random.SeedSequence(entropy).generate_state(5)
     random.seed(int(words[0]) << 32 | int(words[1]))
     np.random.seed(words[2])
     # torch.manual_seed would reset the GPUs' generators too.
     torch.default_generator.manual_seed(int(words[3]) << 32 | int(words[4]))
+
+
+@contextmanager
+def seeded(entropy: Sequence[int]) -> Iterator[None]:
+    """Seed as :func:`seed_generators` does, inside the block; restore the states after it."""
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    seed_generators(entropy)
     try:
         yield
     finally:

@@ -10,14 +10,15 @@ one process with their whole batch reads.
 import copy
 import itertools
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from mmengine.dist import get_rank, get_world_size
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 from .errors import DataError
-from .random_state import seeded
+from .random_state import seed_generators, seeded
 
 
 class SeededIndex(NamedTuple):
@@ -42,13 +43,13 @@ class SeededSamples(Dataset):
     def __getitem__(self, index: Any) -> Any:
         if not isinstance(index, SeededIndex):
             return self._samples[index]
-        with seeded(index.entropy):
+        with _seeded_here(index.entropy):
             return self._samples[index.index]
 
     def __getitems__(self, indices: list[Any]) -> list[Any]:
         if not hasattr(self._samples, '__getitems__') or not isinstance(indices[0], SeededIndex):
             return [self[index] for index in indices]
-        with seeded(indices[0].entropy):  # the data set reads a batch at a time
+        with _seeded_here(indices[0].entropy):  # the data set reads a batch at a time
             return self._samples.__getitems__([index.index for index in indices])
 
     def __getattr__(self, name: str) -> Any:
@@ -58,6 +59,14 @@ class SeededSamples(Dataset):
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self._samples, name, value)
+
+
+def _seeded_here(entropy: tuple[int, ...]) -> AbstractContextManager[None]:
+    """Seed for one sample. A worker process does nothing else, and keeping numpy's state takes longer than seeding."""
+    if get_worker_info() is None:
+        return seeded(entropy)
+    seed_generators(entropy)
+    return nullcontext()
 
 
 class SeededBatches:

@@ -39,7 +39,8 @@ class Verdict:
     """What became of one killed run.
 
     Attributes:
-        killed_in: The iteration in which it was killed, from 1.
+        killed_in: The iteration in which it was killed, from 1. One more than there are: behind the last one, while
+            that was being saved or validated.
         resumed_from: Name of the checkpoint it went on from; None if there was none yet.
         compared: Number of values compared with the run never killed.
         differences: One line for each value that differs.

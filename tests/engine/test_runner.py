@@ -47,7 +47,9 @@ def test_resume_with_another_optimizer(toy_config):
     train(toy_config, cfg_options=ONE)
     options = {'optim_wrapper.paramwise_cfg': {'bypass_duplicate': True, 'custom_keys': {'head': {'lr_mult': 2.0}}}}
     options['optim_wrapper.optimizer'] = {'type': 'SGD', 'lr': 0.1, '_delete_': True}
-    with pytest.raises(CheckpointError, match='epoch_1.pth cannot be resumed with this config: loaded state dict'):
+    with pytest.raises(
+        CheckpointError, match='epoch_1.pth cannot be resumed with this config: optimizer AdamW then, SGD now'
+    ):
         train(toy_config, resume='auto', cfg_options=options)
 
 
