@@ -1,11 +1,13 @@
 """Proving exact resuming on a config: kill its training with SIGKILL again and again, resume it, compare the ends."""
 
+import os
 import random
 import re
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -113,6 +115,30 @@ def kill_and_compare(start: Start, folder: Path, kills: int, seed: int = 0) -> I
             shutil.rmtree(killed)
         else:
             killed = folder / f'{killed.name}_again'
+
+
+def kill_tree(pid: int) -> None:
+    """Send SIGKILL to a process and all its descendants, wherever these are grouped, and wait for their end.
+
+    Processes that ``torchrun`` starts have sessions of their own and survive it. Linux only: it reads ``/proc``.
+    """
+    pids = [pid]
+    for parent in pids:  # grows while it is walked
+        for children in Path(f'/proc/{parent}/task').glob('*/children'):
+            with suppress(OSError):
+                pids += map(int, children.read_text().split())
+    for one in pids:
+        with suppress(ProcessLookupError):
+            os.kill(one, signal.SIGKILL)
+    while any(_lives(one) for one in pids):
+        time.sleep(_POLL_SECONDS)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] not in 'ZX'
+    except OSError:
+        return False
 
 
 def count_steps(work_dir: Path) -> int:

@@ -51,6 +51,7 @@ def quick(monkeypatch):
 
 
 def one_step(cfg):
+    cfg.setdefault('randomness', {'seed': 0})  # the same blocks are dropped whenever the suite runs
     runner = SafeRunner.from_cfg(cfg)
     watch = OneStep()
     runner.register_hook(watch)
@@ -67,7 +68,10 @@ def test_one_step_and_one_evaluation(name, data, tmp_path):
     blocks = [seen for key, seen in watch.with_gradient.items() if key.startswith('backbone.stages')]
     assert sum(blocks) > len(blocks) / 2
     without = [key for key, seen in watch.with_gradient.items() if not seen and not key.startswith('backbone.stages')]
-    assert all(key.startswith(UNUSED) for key in without), without
+    # h has one where a block of its stage took part.
+    taking_part = {key.split('.')[2] for key, seen in watch.with_gradient.items() if 'mixer' in key and seen}
+    idle = tuple(f'backbone.pos_embeds.{stage}' for stage in '0123' if stage not in taking_part)
+    assert all(key.startswith((*UNUSED, *idle)) for key in without), without
     assert watch.evaluated == len(runner.val_dataloader.dataset)
     score = watch.metrics.get(METRICS[cfg.default_scope])
     if cfg.default_scope == 'mmdet':  # an untrained detector is sure of nothing, and detects nothing

@@ -1,11 +1,16 @@
 """tools/analysis_tools/check_resume.py prints a verdict for each kill; its trainings are played by a script here."""
 
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import torch
 from tool_runner import load_tool, run
 
 from pelk_mm.engine.checkpoint_diff import differences
+from pelk_mm.engine.resume_check import kill_tree
 
 # Writes what a training of 8 iterations leaves, faster than one; after resuming it ends as FAULT says.
 PLAYED = """
@@ -64,6 +69,21 @@ def test_bad_input(monkeypatch, tmp_path, capsys):
     Path('runs/old.pth').touch()
     assert run('analysis_tools/check_resume.py', 'toy.py', '--work-dir', 'runs') == 2
     assert 'error: runs is not empty: name a new folder' in capsys.readouterr().err
+
+
+def test_processes_in_sessions_of_their_own_are_killed_too(tmp_path):
+    """torchrun starts its processes so: they would go on training beside the resumed run."""
+    inner = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    outer = 'import subprocess, sys; subprocess.run([sys.executable, "-c", sys.argv[1]], start_new_session=True)'
+    process = subprocess.Popen([sys.executable, '-c', outer, inner])
+    deadline = time.monotonic() + 60
+    while not (tmp_path / 'pid').exists() or not (tmp_path / 'pid').read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    kill_tree(process.pid)
+    assert process.wait() == -signal.SIGKILL
+    status = Path(f'/proc/{(tmp_path / "pid").read_text()}/stat')
+    assert not status.exists() or ') Z ' in status.read_text()
 
 
 def test_differences_are_bits():

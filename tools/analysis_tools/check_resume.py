@@ -1,8 +1,6 @@
 """Kill the training of a config at random moments, resume it, and compare its end with that of a run never killed."""
 
 import argparse
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -14,22 +12,22 @@ sys.path.insert(0, str(TOOLS.parent))
 from pelk_mm.engine.cli import run_tool  # noqa: E402
 from pelk_mm.engine.config import load_config  # noqa: E402
 from pelk_mm.engine.errors import ConfigError  # noqa: E402
-from pelk_mm.engine.resume_check import kill_and_compare  # noqa: E402
+from pelk_mm.engine.resume_check import kill_and_compare, kill_tree  # noqa: E402
 
 # Every iteration must show in the log, since that is what tells when to kill.
 LOGGING = ['default_hooks.logger.type=LoggerHook', 'default_hooks.logger.interval=1']
 
 
 class Training(subprocess.Popen):
-    """``train.py`` or ``launch.py`` with everything it starts in one process group, which is killed as a whole."""
+    """``train.py`` or ``launch.py``, killed together with everything it has started."""
 
     def __init__(self, command: Sequence[str], log: Path) -> None:
         with open(log, 'a') as file:
-            super().__init__(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+            super().__init__(command, stdout=file, stderr=subprocess.STDOUT)
 
     def kill(self) -> None:
-        """Send SIGKILL to the group."""
-        os.killpg(self.pid, signal.SIGKILL)
+        """Send SIGKILL to the whole tree of processes."""
+        kill_tree(self.pid)
 
 
 def main(argv: Sequence[str]) -> int:
