@@ -91,11 +91,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def print_table(timings: Sequence[Timing], baseline: str) -> None:
     """One row a variant; the last column is the baseline's median over the variant's."""
     base = next(timing.median for timing in timings if timing.name == baseline)
-    print(f'{"variant":<12}{"median ms":>12}{"min":>10}{"max":>10}{"error":>10}{baseline + " / it":>14}')
+    print(f'{"variant":<12}{"median ms":>12}{"min":>10}{"max":>10}{"error":>10}{baseline + " / it":>16}')
     for t in timings:
         error = '' if t.error is None else f'{t.error:.1e}'
         row = f'{t.name:<12}{1e3 * t.median:>12.2f}{1e3 * t.minimum:>10.2f}{1e3 * t.maximum:>10.2f}'
-        print(f'{row}{error:>10}{base / t.median:>14.2f}')
+        print(f'{row}{error:>10}{base / t.median:>16.2f}')
 
 
 if __name__ == '__main__':
