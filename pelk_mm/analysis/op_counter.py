@@ -22,6 +22,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..ops import visible_sum
 from ..ops.backends import BACKENDS
+from ..ops.library import Forward
+from ..ops.segments import Segments
 
 aten = torch.ops.aten
 
@@ -83,9 +85,11 @@ class OpCounter(TorchDispatchMode):
     def _record(self, operation: str, macs: int) -> None:
         self.counts[self._scope[-1]][operation] += macs
 
-    def _depthwise(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def _depthwise(
+        self, input: Tensor, weight: Tensor, rows: Segments, columns: Segments, bias: Tensor | None
+    ) -> Tensor:
         operation = 'auxiliary' if id(weight) in self._auxiliary else 'depthwise_conv2d'
-        self._record(operation, input.numel() * prod(weight.shape[2:]))
+        self._record(operation, input.numel() * sum(rows) * sum(columns))
         return torch.empty_like(input)
 
     def _visible_sum(self, product: Tensor, size: tuple[int, int]) -> Tensor:
@@ -96,7 +100,7 @@ class OpCounter(TorchDispatchMode):
 
 @contextmanager
 def _ops_report_to(
-    depthwise: Callable[[Tensor, Tensor, Tensor | None], Tensor],
+    depthwise: Forward,
     visible: Callable[[Tensor, tuple[int, int]], Tensor],
 ) -> Iterator[None]:
     """Exchange what our ops compute with: every back-end, and ``visible_sum`` wherever the package holds it."""

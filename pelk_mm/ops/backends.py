@@ -11,13 +11,14 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor
 
-from .dense import WIDEST_FAST_ROW, depthwise_dense
-from .fft import depthwise_fft
+from .dense import WIDEST_FAST_ROW, depthwise_dense, exporting
+from .library import Forward, shared_conv2d
+from .segments import Segments, reachable
 
 logger = logging.getLogger('pelk_mm')
 
@@ -27,8 +28,20 @@ class Problem:
     """What a back-end needs to know of a call to say whether it can serve it."""
 
     input: Tensor
-    kernel_size: tuple[int, int]
+    rows: Segments
+    columns: Segments
     needs_grad: bool
+
+    @property
+    def kernel_size(self) -> tuple[int, int]:
+        """(kh, kw)."""
+        return sum(self.rows), sum(self.columns)
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Height and width of the part of the kernel that does not always lie on the padding."""
+        rows, columns = reachable(self.rows, self.input.shape[2]), reachable(self.columns, self.input.shape[3])
+        return 2 * rows.radius + 1, 2 * columns.radius + 1
 
 
 @dataclass(frozen=True)
@@ -37,12 +50,12 @@ class Backend:
 
     Attributes:
         name: What callers say.
-        run: (input, weight (C, 1, kh, kw), bias) to output.
+        run: (input, weight (C, 1, r, c), row segments, column segments, bias (C,) or (C, H, W) or None) to output.
         refusal: The reason why a problem cannot be served, or None where it can.
     """
 
     name: str
-    run: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    run: Forward
     refusal: Callable[[Problem], str | None]
 
     def can_run(self, problem: Problem, raise_error: bool = False) -> bool:
@@ -60,7 +73,7 @@ def _fft_refusal(problem: Problem) -> str | None:
 
 BACKENDS: dict[str, Backend] = {
     'dense': Backend('dense', depthwise_dense, lambda problem: None),
-    'fft': Backend('fft', depthwise_fft, _fft_refusal),
+    'fft': Backend('fft', partial(shared_conv2d, backend='fft'), _fft_refusal),
 }
 
 _preferred: str | None = None
@@ -81,11 +94,12 @@ def set_backend(name: str | None) -> None:
     _preferred = None if name is None else _known('name', name).name
 
 
-def depthwise(input: Tensor, weight: Tensor, bias: Tensor | None, backend: str | None) -> Tensor:
-    """Run a checked depthwise convolution, weight (C, 1, kh, kw), on the back-end of :func:`choose_backend`."""
+def depthwise(
+    input: Tensor, weight: Tensor, rows: Segments, columns: Segments, bias: Tensor | None, backend: str | None
+) -> Tensor:
+    """Run a checked depthwise convolution on the back-end of :func:`choose_backend`; arguments as ``Backend.run``."""
     needs_grad = torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad)
-    problem = Problem(input, (weight.shape[2], weight.shape[3]), needs_grad)
-    return choose_backend(problem, backend).run(input, weight, bias)
+    return choose_backend(Problem(input, rows, columns, needs_grad), backend).run(input, weight, rows, columns, bias)
 
 
 def choose_backend(problem: Problem, backend: str | None = None) -> Backend:
@@ -103,6 +117,8 @@ def choose_backend(problem: Problem, backend: str | None = None) -> Backend:
         chosen = _known('backend', backend)
         chosen.can_run(problem, raise_error=True)
         return chosen
+    if exporting():
+        return _explained(BACKENDS['dense'], problem, 'the form that runs without this package')
     preferred = _preferred or os.environ.get('PELK_MM_BACKEND')
     if preferred:
         reason = BACKENDS[preferred].refusal(problem) if preferred in BACKENDS else f'unknown, choose from {_names()}'
@@ -121,7 +137,7 @@ FEWEST_PIXELS = 900
 
 
 def _fft_pays(problem: Problem) -> bool:
-    kh, kw = problem.kernel_size
+    kh, kw = problem.reach
     pixels = problem.input.shape[2] * problem.input.shape[3]
     return kh * kw >= FEWEST_TAPS and (problem.needs_grad or (kw > WIDEST_FAST_ROW and pixels >= FEWEST_PIXELS))
 

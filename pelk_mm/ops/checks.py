@@ -17,7 +17,8 @@ def check_tensors(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
 
     Raises:
         TypeError: Not a tensor, not floating point, or a mix of dtypes.
-        ValueError: ``input`` is not (N, C, H, W) with H, W >= 1, ``bias`` is not (C,), or devices differ.
+        ValueError: ``input`` is not (N, C, H, W) with H, W >= 1, ``bias`` is neither (C,) nor (C, H, W), or devices
+            differ.
     """
     tensors = {'input': input, 'weight': weight} | ({} if bias is None else {'bias': bias})
     for name, tensor in tensors.items():
@@ -32,8 +33,11 @@ def check_tensors(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
             f'weight must have one kernel for each of the {input.shape[1]} channels of input, '
             f'but got shape {tuple(weight.shape)}'
         )
-    if bias is not None and tuple(bias.shape) != (input.shape[1],):
-        raise ValueError(f'bias must have shape ({input.shape[1]},), but got {tuple(bias.shape)}')
+    if bias is not None and tuple(bias.shape) not in ((input.shape[1],), tuple(input.shape[1:])):
+        raise ValueError(
+            f'bias must have shape ({input.shape[1]},), or {tuple(input.shape[1:])} as a map, '
+            f'but got {tuple(bias.shape)}'
+        )
     for name, tensor in tensors.items():
         if tensor.dtype != input.dtype:
             raise TypeError(f'{name} must have the dtype of input, {input.dtype}, but got {tensor.dtype}')

@@ -6,21 +6,36 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .segments import Segments, expand, reachable
+
 # On a CPU, stock depthwise convolutions of contiguous images fall off a cliff where a kernel's row is wider than this;
 # in channels-last layout they do not (`tools/analysis_tools/benchmark.py op` shows both). Gradients are slow in both.
 WIDEST_FAST_ROW = 14
 
 
-def depthwise_dense(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def depthwise_dense(input: Tensor, weight: Tensor, rows: Segments, columns: Segments, bias: Tensor | None) -> Tensor:
     """Depthwise cross-correlation, "same" zero padding, stride 1.
 
     Args:
         input: (N, C, H, W).
-        weight: (C, 1, kh, kw), odd.
-        bias: (C,) or None.
+        weight: (C, 1, len(rows), len(columns)).
+        rows, columns: Segments of the kernel's axes, of odd sums.
+        bias: (C,), or a map (C, H, W) added to every image, or None.
     """
-    kh, kw = weight.shape[2:]
+    if not exporting():  # an exported net keeps the whole kernel, for images of every size
+        row_axis, column_axis = reachable(rows, input.shape[2]), reachable(columns, input.shape[3])
+        weight = weight[:, :, row_axis.kept, column_axis.kept]
+        rows, columns = row_axis.sizes, column_axis.sizes
+    kernel = expand(weight, rows, columns)
+    kh, kw = kernel.shape[2:]
     needs_grad = torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad)
     if input.device.type == 'cpu' and input.dtype == torch.float32 and kw > WIDEST_FAST_ROW and not needs_grad:
         input = input.contiguous(memory_format=torch.channels_last)
-    return F.conv2d(input, weight, bias, padding=(kh // 2, kw // 2), groups=input.shape[1])
+    bias_map = bias if bias is not None and bias.ndim == 3 else None
+    out = F.conv2d(input, kernel, bias if bias_map is None else None, padding=(kh // 2, kw // 2), groups=input.shape[1])
+    return out if bias_map is None else out + bias_map
+
+
+def exporting() -> bool:
+    """Whether a graph is being taken that has to run without this package: torch.export, ONNX, torch.jit.trace."""
+    return torch.jit.is_tracing() or torch.compiler.is_exporting()

@@ -16,7 +16,7 @@ def depthwise_conv2d(
     Args:
         input: (N, C, H, W), H, W >= 1; float32, float64, float16 or bfloat16. An empty batch is fine.
         weight: (C, 1, kh, kw), kh and kw odd; dtype and device of ``input``.
-        bias: (C,) or None.
+        bias: (C,), or a map (C, H, W) added to every image, or None.
         backend: 'dense', 'fft' or None for the fastest that can run.
 
     Returns:
@@ -33,4 +33,5 @@ def depthwise_conv2d(
         raise ValueError(f'weight must have shape (C, 1, kh, kw), but got {tuple(weight.shape)}')
     check_odd('height of weight', weight.shape[2])
     check_odd('width of weight', weight.shape[3])
-    return depthwise(input, weight, bias, backend)
+    rows, columns = (1,) * weight.shape[2], (1,) * weight.shape[3]
+    return depthwise(input, weight, rows, columns, bias, backend)

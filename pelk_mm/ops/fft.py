@@ -8,80 +8,81 @@ channel chunks: the workspace is bounded whatever the map, and on a CPU a chunk 
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from .segments import Reachable, Segments, expand, pool, reachable
 
 # A few padded planes of this many bytes are alive at once. CPU: within the last-level cache; CUDA: fills a GPU.
 CHUNK_BYTES = {'cpu': 4 << 20, 'cuda': 64 << 20}
 
 
 class _Plan(NamedTuple):
-    """Cropped reach and transform length of each axis."""
+    """What of the kernel reaches across the map, and the transform length of each axis."""
 
-    reach: tuple[int, int]
+    rows: Reachable
+    columns: Reachable
     period: tuple[int, int]
 
 
-def depthwise_fft(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def forward(input: Tensor, weight: Tensor, rows: Segments, columns: Segments, bias: Tensor | None) -> Tensor:
     """Depthwise cross-correlation by FFT, "same" zero padding, stride 1.
 
-    Computes in float32 (float64 for float64 inputs) and rounds once to the input's dtype. Keeps only ``input`` and
-    ``weight`` for the backward pass.
+    Computes in float32 (float64 for float64 inputs) and rounds once to the input's dtype.
 
     Args:
         input: (N, C, H, W).
-        weight: (C, 1, kh, kw), odd.
-        bias: (C,) or None.
+        weight: (C, 1, len(rows), len(columns)).
+        rows, columns: Segments of the kernel's axes, of odd sums.
+        bias: (C,), or a map (C, H, W) added to every image, or None.
     """
-    return _DepthwiseFFT.apply(input, weight, bias)
+    plan = _plan(input, rows, columns)
+    output = torch.empty_like(input)
+    if bias is not None and bias.ndim == 1:
+        bias = bias[:, None, None]
+    for chunk in _chunks(input, plan):
+        spectrum = _transform(input[:, chunk], plan)
+        spectrum *= _kernel_spectrum(weight[chunk], plan, input)
+        plane = _inverse(spectrum, plan, input)
+        if bias is not None:
+            plane += bias[chunk]
+        output[:, chunk] = plane
+    return output
 
 
-class _DepthwiseFFT(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(input, weight)
-        plan = _plan(input, weight)
-        output = torch.empty_like(input)
-        for chunk in _chunks(input, plan):
-            spectrum = _transform(input[:, chunk], plan)
-            spectrum *= _kernel_spectrum(weight[chunk], plan, input)
-            plane = _inverse(spectrum, plan, input)
-            if bias is not None:
-                plane = plane + bias[chunk, None, None]
-            output[:, chunk] = plane
-        return output
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        input, weight = ctx.saved_tensors
-        needs_input, needs_weight, needs_bias = ctx.needs_input_grad
-        plan = _plan(input, weight)
-        grad_input = torch.empty_like(input) if needs_input else None
-        grad_weight = torch.zeros_like(weight) if needs_weight else None
-        for chunk in _chunks(input, plan) if needs_input or needs_weight else ():
-            spectrum = _transform(grad[:, chunk], plan)
-            if grad_weight is not None:
-                correlation = (spectrum.conj() * _transform(input[:, chunk], plan)).sum(0)
-                grad_weight[chunk] = _taps(correlation, plan, weight)
-            if grad_input is not None:
-                # the adjoint of a correlation is the convolution with the same kernel
-                spectrum *= _kernel_spectrum(weight[chunk], plan, input).conj()
-                grad_input[:, chunk] = _inverse(spectrum, plan, input)
-        grad_bias = None
-        if needs_bias:
-            grad_bias = grad.sum((0, 2, 3), dtype=_compute_dtype(grad)).to(grad.dtype)
-        return grad_input, grad_weight, grad_bias
+def backward(
+    grad: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    rows: Segments,
+    columns: Segments,
+    needs_input: bool,
+    needs_weight: bool,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of :func:`forward` by ``input`` and ``weight``, None where not needed."""
+    plan = _plan(input, rows, columns)
+    grad_input = torch.empty_like(input) if needs_input else None
+    grad_weight = torch.zeros_like(weight) if needs_weight else None
+    for chunk in _chunks(input, plan):
+        spectrum = _transform(grad[:, chunk], plan)
+        if grad_weight is not None:
+            correlation = (spectrum.conj() * _transform(input[:, chunk], plan)).sum(0)
+            grad_weight[chunk, :, plan.rows.kept, plan.columns.kept] = _segment_sums(correlation, plan)
+        if grad_input is not None:
+            # the adjoint of a correlation is the convolution with the same kernel
+            spectrum *= _kernel_spectrum(weight[chunk], plan, input).conj()
+            grad_input[:, chunk] = _inverse(spectrum, plan, input)
+    return grad_input, grad_weight
 
 
-def _plan(input: Tensor, weight: Tensor) -> _Plan:
-    size, kernel = input.shape[2:], weight.shape[2:]
-    reach = (min(kernel[0] // 2, size[0] - 1), min(kernel[1] // 2, size[1] - 1))
-    return _Plan(reach, (fast_length(size[0] + reach[0]), fast_length(size[1] + reach[1])))
+def _plan(input: Tensor, rows: Segments, columns: Segments) -> _Plan:
+    height, width = input.shape[2:]
+    row_axis, column_axis = reachable(rows, height), reachable(columns, width)
+    period = fast_length(height + row_axis.radius), fast_length(width + column_axis.radius)
+    return _Plan(row_axis, column_axis, period)
 
 
 def _chunks(input: Tensor, plan: _Plan) -> list[slice]:
@@ -114,21 +115,20 @@ def _inverse(spectrum: Tensor, plan: _Plan, input: Tensor) -> Tensor:
 
 
 def _kernel_spectrum(weight: Tensor, plan: _Plan, input: Tensor) -> Tensor:
-    """Conjugate half spectrum (c, n, m // 2 + 1) of the cropped kernels (c, 1, kh, kw), centred on the origin."""
-    (rh, rw), (n, m) = plan.reach, plan.period
-    kh, kw = weight.shape[2:]
-    crop = weight[:, 0, kh // 2 - rh : kh // 2 + rh + 1, kw // 2 - rw : kw // 2 + rw + 1]
-    placed = F.pad(crop.to(_compute_dtype(input)), (0, m - crop.shape[2], 0, n - crop.shape[1])).roll(
-        (-rh, -rw), (1, 2)
-    )
-    return torch.fft.rfft2(placed).conj()
+    """Conjugate half spectrum (c, n, m // 2 + 1) of the reachable kernels (c, 1, r, k), centred on the origin."""
+    kept = weight[:, :, plan.rows.kept, plan.columns.kept].to(_compute_dtype(input))
+    kernel = expand(kept, plan.rows.sizes, plan.columns.sizes).squeeze(1)
+    n, m = plan.period
+    placed = F.pad(kernel, (0, m - kernel.shape[2], 0, n - kernel.shape[1]))
+    return torch.fft.rfft2(placed.roll((-plan.rows.radius, -plan.columns.radius), (1, 2))).conj()
 
 
-def _taps(correlation: Tensor, plan: _Plan, weight: Tensor) -> Tensor:
-    """Spectrum of the input-gradient correlation (c, n, m // 2 + 1) to the kernel's taps (c, 1, kh, kw)."""
-    (rh, rw), (kh, kw) = plan.reach, weight.shape[2:]
-    lags = torch.fft.irfft2(correlation, s=plan.period).roll((rh, rw), (1, 2))[:, : 2 * rh + 1, : 2 * rw + 1]
-    return F.pad(lags, (kw // 2 - rw,) * 2 + (kh // 2 - rh,) * 2).unsqueeze(1)
+def _segment_sums(correlation: Tensor, plan: _Plan) -> Tensor:
+    """Half spectrum (c, n, m // 2 + 1) of a correlation to its sums over the segments (c, 1, r, k)."""
+    reach = plan.rows.radius, plan.columns.radius
+    lags = torch.fft.irfft2(correlation, s=plan.period).roll(reach, (1, 2))
+    lags = lags[:, : 2 * reach[0] + 1, : 2 * reach[1] + 1]
+    return pool(lags, plan.rows.sizes, plan.columns.sizes).unsqueeze(1)
 
 
 @cache

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-import torch
 from torch import Tensor
 
 from .checks import check_int, check_odd
+from .segments import expand, pool
 
 
 @dataclass(frozen=True, init=False)
@@ -117,26 +117,14 @@ class SharingGrid:
     def expand(self, weight: Tensor) -> Tensor:
         """Shared weights (C, k', k') to the dense depthwise kernel (C, 1, K, K)."""
         self.check_weight(weight)
-        if self.num_segments == self.kernel_size:  # nothing is shared
-            return weight.unsqueeze(1)
-        # cat of expanded views: differentiable, exportable, no index tensors to move between devices
-        for dim in (-2, -1):
-            parts = [
-                part.expand(*(size if d == dim % 3 else -1 for d in range(3)))
-                for part, size in zip(weight.split(1, dim=dim), self.sizes, strict=True)
-            ]
-            weight = torch.cat(parts, dim=dim)
-        return weight.unsqueeze(1)
+        return expand(weight.unsqueeze(1), self.sizes, self.sizes)
 
     def pool(self, kernel: Tensor) -> Tensor:
         """Region sums of a kernel (C, 1, K, K) to (C, k', k'): the adjoint of :meth:`expand`."""
         size = self.kernel_size
         if kernel.ndim != 4 or kernel.shape[1:] != (1, size, size):
             raise ValueError(f'kernel must have shape (C, 1, {size}, {size}), but got {tuple(kernel.shape)}')
-        pooled = kernel.squeeze(1)
-        for dim in (-2, -1):
-            pooled = torch.stack([part.sum(dim) for part in pooled.split(self.sizes, dim=dim)], dim=dim)
-        return pooled
+        return pool(kernel.squeeze(1), self.sizes, self.sizes)
 
     def sample(self, kernel: Tensor) -> Tensor:
         """Value at each region's first tap: (C, 1, K, K), constant on the regions, to (C, k', k'). Inverts expand."""

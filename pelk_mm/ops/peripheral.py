@@ -25,7 +25,7 @@ def peripheral_conv2d(
         input: (N, C, H, W), H, W >= 1; float32, float64, float16 or bfloat16. An empty batch is fine.
         weight: (C, k', k'), one parameter for each region of the grid; dtype and device of ``input``.
         grid: Cuts K into k' segments an axis.
-        bias: (C,) or None.
+        bias: (C,), or a map (C, H, W) added to every image, or None.
         backend: 'dense' (the reference), 'fft' or None for the fastest that can run.
 
     Returns:
@@ -41,4 +41,4 @@ def peripheral_conv2d(
     input, weight, bias = autocast(input, weight, bias)
     check_tensors(input, weight, bias)
     grid.check_weight(weight)
-    return depthwise(input, grid.expand(weight), bias, backend)
+    return depthwise(input, weight.unsqueeze(1), grid.sizes, grid.sizes, bias, backend)

@@ -18,7 +18,8 @@ def _no_preference(monkeypatch):
 
 
 def problem(kernel_size=(51, 51), needs_grad=False, side=56):
-    return Problem(torch.zeros(1, 2, side, side), kernel_size, needs_grad)
+    rows, columns = ((1,) * size for size in kernel_size)
+    return Problem(torch.zeros(1, 2, side, side), rows, columns, needs_grad)
 
 
 @pytest.fixture

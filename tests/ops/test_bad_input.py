@@ -16,7 +16,7 @@ W = torch.zeros(2, 3, 3)
         ((X, torch.zeros(2, 5, 5), GRID), ValueError, r'\(C, 3, 3\) for the grid \(2, 1, 2\), but got \(2, 5, 5\)'),
         ((X, torch.zeros(3, 3, 3), GRID), ValueError, r'each of the 2 channels of input, but got shape \(3, 3, 3\)'),
         ((X, W[:, 0], GRID), ValueError, r'but got \(2, 3\)'),
-        ((X, W, GRID, torch.zeros(3)), ValueError, r'bias must have shape \(2,\), but got \(3,\)'),
+        ((X, W, GRID, torch.zeros(3)), ValueError, r'bias must have shape \(2,\), or .* as a map, but got \(3,\)'),
         ((X.double(), W, GRID), TypeError, 'weight must have the dtype of input, torch.float64, but got torch.float32'),
         ((X.int(), W.int(), GRID), TypeError, 'input must be float32, .* but got torch.int32'),
         ((X.cfloat(), W, GRID), TypeError, 'but got torch.complex64'),

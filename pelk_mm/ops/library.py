@@ -1,0 +1,116 @@
+"""The back-ends that torch cannot see into, as ``torch.library`` ops: with fake kernels, gradients, and no vmap.
+
+``pelk_mm::shared_conv2d`` keeps its input and its weight for the backward pass, nothing else. The gradients are not
+differentiable again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import fft
+from .segments import Segments
+
+Forward = Callable[[Tensor, Tensor, Segments, Segments, Tensor | None], Tensor]
+Backward = Callable[[Tensor, Tensor, Tensor, Segments, Segments, bool, bool], tuple[Tensor | None, Tensor | None]]
+
+#: By name: (input, weight, rows, columns, bias) to output, and (grad, input, weight, rows, columns, whether the input's
+#: gradient is needed, whether the weight's) to both gradients, None where not needed.
+IMPLEMENTATIONS: dict[str, tuple[Forward, Backward]] = {'fft': (fft.forward, fft.backward)}
+
+
+@torch.library.custom_op(
+    'pelk_mm::shared_conv2d',
+    mutates_args=(),
+    schema='(Tensor input, Tensor weight, int[] rows, int[] columns, Tensor? bias, str backend) -> Tensor',
+)
+def shared_conv2d(
+    input: Tensor, weight: Tensor, rows: Sequence[int], columns: Sequence[int], bias: Tensor | None, backend: str
+) -> Tensor:
+    """Depthwise cross-correlation with a kernel shared over segments, "same" zero padding, stride 1.
+
+    Args:
+        input: (N, C, H, W).
+        weight: (C, 1, len(rows), len(columns)).
+        rows, columns: Segments of the kernel's axes, symmetric, of odd sums.
+        bias: (C,), or a map (C, H, W) added to every image, or None.
+        backend: A key of :data:`IMPLEMENTATIONS`.
+    """
+    return IMPLEMENTATIONS[backend][0](input, weight, tuple(rows), tuple(columns), bias)
+
+
+@torch.library.custom_op(
+    'pelk_mm::shared_conv2d_backward',
+    mutates_args=(),
+    schema='(Tensor grad, Tensor input, Tensor weight, int[] rows, int[] columns, str backend, bool[2] mask)'
+    ' -> (Tensor, Tensor)',
+)
+def shared_conv2d_backward(
+    grad: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    rows: Sequence[int],
+    columns: Sequence[int],
+    backend: str,
+    mask: Sequence[bool],
+) -> tuple[Tensor, Tensor]:
+    """Gradients of :func:`shared_conv2d` by input and weight; an empty tensor where ``mask`` says not needed."""
+    grads = IMPLEMENTATIONS[backend][1](grad, input, weight, tuple(rows), tuple(columns), mask[0], mask[1])
+    grad_input, grad_weight = (grad.new_empty(0) if own is None else own for own in grads)
+    return grad_input, grad_weight
+
+
+@shared_conv2d.register_fake
+def _(
+    input: Tensor, weight: Tensor, rows: Sequence[int], columns: Sequence[int], bias: Tensor | None, backend: str
+) -> Tensor:
+    return torch.empty_like(input)
+
+
+@shared_conv2d_backward.register_fake
+def _(
+    grad: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    rows: Sequence[int],
+    columns: Sequence[int],
+    backend: str,
+    mask: Sequence[bool],
+) -> tuple[Tensor, Tensor]:
+    return (
+        torch.empty_like(input) if mask[0] else grad.new_empty(0),
+        torch.empty_like(weight) if mask[1] else grad.new_empty(0),
+    )
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    input, weight, ctx.rows, ctx.columns, bias, ctx.backend = inputs
+    ctx.save_for_backward(input, weight)
+    ctx.bias_is_map = bias is not None and bias.ndim == 3
+
+
+def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, Tensor | None, None]:
+    input, weight = ctx.saved_tensors
+    mask = (ctx.needs_input_grad[0], ctx.needs_input_grad[1])
+    grad_input = grad_weight = grad_bias = None
+    if any(mask):
+        both = torch.ops.pelk_mm.shared_conv2d_backward(grad, input, weight, ctx.rows, ctx.columns, ctx.backend, mask)
+        grad_input, grad_weight = (own if needed else None for own, needed in zip(both, mask, strict=True))
+    if ctx.needs_input_grad[4]:
+        accumulator = torch.promote_types(grad.dtype, torch.float32)
+        grad_bias = grad.sum(0 if ctx.bias_is_map else (0, 2, 3), dtype=accumulator).to(grad.dtype)
+    return grad_input, grad_weight, None, None, grad_bias, None
+
+
+def _refuse_vmap(info: Any, in_dims: Any, *args: Any) -> Any:
+    raise RuntimeError(
+        "torch.vmap cannot map over this convolution: fold the mapped dimension into the batch, or name backend='dense'"
+    )
+
+
+torch.library.register_autograd('pelk_mm::shared_conv2d', _gradients, setup_context=_setup_context)
+torch.library.register_vmap('pelk_mm::shared_conv2d', _refuse_vmap)
