@@ -3,8 +3,9 @@
 Importing registers everything, in the scope ``pelk_mm`` and in mmengine's root; it needs torch and mmengine alone.
 """
 
-from .version import __version__, require_mmengine, warn_untested_versions
+from .version import __version__, require_mmengine, require_torch, warn_untested_versions
 
+require_torch()
 require_mmengine()
 warn_untested_versions()
 

@@ -13,13 +13,16 @@ __version__ = '0.1.0'
 
 # Import name -> (first version of the range, first version after it).
 TESTED: dict[str, tuple[str, str]] = {
-    'torch': ('2.4', '2.12'),
+    'torch': ('2.5', '2.12'),
     'mmengine': ('0.10', '0.11'),
     'mmcv': ('2.1', '2.4'),
     'mmseg': ('1.2', '1.5'),
     'mmdet': ('3.2', '3.6'),
     'mmpretrain': ('1.1', '1.4'),
 }
+
+# The first torch whose `torch.library` can register the ops of this package (`register_vmap`).
+FIRST_TORCH = '2.5'
 
 # One import name comes from several distributions: upstream OpenMMLab's and OneDL's.
 DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
@@ -66,6 +69,19 @@ def warn_untested_versions() -> None:
     phrases = untested_versions()
     if phrases:
         warnings.warn(f'pelk_mm {__version__} was not tested with {", ".join(phrases)}.', UserWarning, stacklevel=2)
+
+
+def require_torch() -> None:
+    """Checks that torch is there and new enough, before an import fails deep inside of it.
+
+    Raises:
+        ImportError: torch is missing or older than ``FIRST_TORCH``; the message names both versions.
+    """
+    version = installed_version('torch')
+    if version is None:
+        raise ImportError(f'pelk_mm needs torch {FIRST_TORCH} or newer, which is not installed: pip install torch')
+    if release(version) < release(FIRST_TORCH):
+        raise ImportError(f'pelk_mm needs torch {FIRST_TORCH} or newer, but found torch {version}')
 
 
 def require_mmengine() -> None:

@@ -1,13 +1,25 @@
 import importlib.util
+import subprocess
 import sys
 import types
 import warnings
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
 from pelk_mm import version as version_module
-from pelk_mm.version import TESTED, installed_version, release, require_mmengine, warn_untested_versions
+from pelk_mm.version import (
+    FIRST_TORCH,
+    TESTED,
+    installed_version,
+    release,
+    require_mmengine,
+    require_torch,
+    warn_untested_versions,
+)
+
+ROOT = Path(__file__).parents[1]
 
 
 def set_versions(monkeypatch, versions):
@@ -44,17 +56,17 @@ def test_every_tested_package_has_distributions_and_an_ordered_range():
 
 
 def test_one_warning_names_every_package_outside_its_range(monkeypatch):
-    set_versions(monkeypatch, {'torch': '2.3.1', 'mmcv': '2.4.0', 'mmdet': '3.3.0'})
+    set_versions(monkeypatch, {'torch': '2.4.1', 'mmcv': '2.4.0', 'mmdet': '3.3.0'})
     with pytest.warns(UserWarning, match='not tested with') as caught:
         warn_untested_versions()
     assert len(caught) == 1
     message = str(caught[0].message)
-    assert 'torch 2.3.1 (tested: >=2.4, <2.12)' in message
+    assert 'torch 2.4.1 (tested: >=2.5, <2.12)' in message
     assert 'mmcv 2.4.0 (tested: >=2.1, <2.4)' in message
     assert 'mmdet' not in message
 
 
-@pytest.mark.parametrize('versions', [{}, {'torch': '2.4.0', 'mmengine': '0.10.12', 'mmseg': '1.2.2'}])
+@pytest.mark.parametrize('versions', [{}, {'torch': '2.5.0', 'mmengine': '0.10.12', 'mmseg': '1.2.2'}])
 def test_no_warning_inside_the_ranges_or_without_the_package(monkeypatch, versions):
     set_versions(monkeypatch, versions)
     with warnings.catch_warnings():
@@ -80,3 +92,27 @@ def test_missing_mmengine_gives_the_install_command(monkeypatch):
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
     with pytest.raises(ImportError, match=r'needs mmengine.*pip install onedl-mmengine'):
         require_mmengine()
+
+
+@pytest.mark.parametrize('version', ['1.13.1', '2.4.1+cpu'])
+def test_an_older_torch_is_refused_with_both_versions(monkeypatch, version):
+    require_torch()
+    monkeypatch.setitem(sys.modules, 'torch', types.SimpleNamespace(__version__=version))
+    with pytest.raises(ImportError) as caught:
+        require_torch()
+    assert str(caught.value) == f'pelk_mm needs torch {FIRST_TORCH} or newer, but found torch {version}'
+
+
+def test_a_missing_torch_gives_the_install_command(monkeypatch):
+    set_versions(monkeypatch, {})
+    with pytest.raises(ImportError, match='needs torch 2.5 or newer, which is not installed: pip install torch'):
+        require_torch()
+
+
+def test_the_package_refuses_an_older_torch_before_anything_else_fails():
+    code = (
+        "import sys, types; sys.modules['torch'] = types.SimpleNamespace(__version__='2.4.1')\n"
+        'try:\n    import pelk_mm\nexcept ImportError as error:\n    print(error)'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.stdout == 'pelk_mm needs torch 2.5 or newer, but found torch 2.4.1\n', done.stderr

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from pelk_mm.analysis.benchmark import Timing, summarise, time_interleaved
+from pelk_mm.analysis.benchmark import Timing, Variant, measure
+from pelk_mm.analysis.machine import benchmark_settings, check_device
 from pelk_mm.models import PeLK
 
 from .sparsity import local_generator, random_mask
@@ -29,10 +30,11 @@ def benchmark_sparsity(
 
     Raises:
         ValueError: ``sparsity`` outside [0, 1).
+        RuntimeError: One of them fails, for want of memory above all.
     """
     if not 0 <= sparsity < 1:
         raise ValueError(f'sparsity must be in [0, 1), but got {sparsity}')
-    device = torch.device(device)
+    device = check_device(device)
     backbone = PeLK(arch)
     model = nn.ModuleDict({'backbone': backbone, 'head': nn.Linear(backbone.channels[-1], 1000)}).to(device)
     weights = maskable_weights(model)
@@ -52,5 +54,9 @@ def benchmark_sparsity(
         loss.backward()
         optimizer.step()
 
-    variants = {'iteration': iterate, 'masking': masked.apply}
-    return summarise(time_interleaved(variants, device=device, repeats=repeats, warmup=1), {})
+    variants = [Variant('iteration', iterate), Variant('masking', masked.apply)]
+    with benchmark_settings(device):
+        result = measure(variants, device=device, repeats=repeats)
+    if result.skipped:
+        raise RuntimeError('; '.join(f'{name}: {reason}' for name, reason in result.skipped.items()))
+    return result.timings

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from .drop_path import DropPath
@@ -64,14 +65,25 @@ class LargeKernelBlock(nn.Module):
             mixed = self.norm.forward_channels_last(mixed.permute(0, 2, 3, 1))
         else:
             mixed = self.norm(mixed).permute(0, 2, 3, 1)
-        mixed = self.pointwise_conv2(self.act(self.pointwise_conv1(mixed)))
-        if self.gamma is not None:
-            mixed = mixed * self.gamma
+        mixed = self._scaled_projection(self.act(self.pointwise_conv1(mixed)))
         return x + self.drop_path(mixed.permute(0, 3, 1, 2))
+
+    def _scaled_projection(self, hidden: Tensor) -> Tensor:
+        """gamma * pointwise_conv2(hidden), (N, H, W, hidden) to (N, H, W, C)."""
+        linear, gamma = self.pointwise_conv2, self.gamma
+        if gamma is None:
+            return linear(hidden)
+        # Scaling the weights instead of the output saves the backward pass a whole activation; not where they are the
+        # larger of the two, and not in float16, where gamma's first values times a weight are zero.
+        if self.training and hidden.numel() > hidden.shape[-1] ** 2 and hidden.dtype != torch.float16:
+            return F.linear(hidden, linear.weight * gamma[:, None], linear.bias * gamma)
+        return linear(hidden) * gamma
 
 
 def _checkpointed(block: LargeKernelBlock, x: Tensor, pos_embed: Tensor | None) -> Tensor:
     """Run a block under the non-reentrant checkpoint; its recomputation must not count a batch twice."""
+    if torch.compiler.is_compiling():  # it recomputes without the norms' updates, and cannot trace a state of ours
+        return checkpoint(block._forward, x, pos_embed, use_reentrant=False)
     norms = [m for m in block.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     first = True
 

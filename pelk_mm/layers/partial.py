@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from ..ops import visible_sum
 from ..ops.checks import check_int, check_number, check_odd
+from ..ops.dense import exporting
+from ..ops.library import transform_refusal
 from .mixer import TokenMixer
 from .norm import check_cfg
 
@@ -96,13 +98,16 @@ class PartialConv(TokenMixer):
             got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(f'x must have shape (N, {self.channels}, H, W), but got {got}')
         self._check_pos_embed(pos_embed)
-        mixed, passed = x[:, : self.conv_channels], x[:, self.conv_channels :]
+        mixed, passed = x.split([self.conv_channels, self.channels - self.conv_channels], dim=1)
         if self.deployed:
             mixed = self.deployed_branch(mixed, pos_embed)
         else:
             self._check_statistics(mixed)
             mixed = self.branches(mixed, pos_embed)
-        return torch.cat([mixed, passed], dim=1) if passed.shape[1] else mixed
+        if not passed.shape[1]:
+            return mixed
+        # in channels-last memory whatever came: the block's LayerNorm and linears read it as it is
+        return torch.cat([part.permute(0, 2, 3, 1) for part in (mixed, passed)], dim=-1).permute(0, 3, 1, 2)
 
     def _check_statistics(self, x: Tensor) -> None:
         if x.numel() == x.shape[1] and any(isinstance(m, nn.BatchNorm2d) and m.training for m in self.children()):
@@ -127,14 +132,35 @@ class PartialConv(TokenMixer):
                 f'but got {pos_embed.dtype} on {pos_embed.device}'
             )
 
-    def _cached_map(self, state: tuple[Tensor, ...], compute: Callable[[], Tensor], like: Tensor) -> Tensor:
-        """``compute()``, kept in evaluation for each size and dtype of ``like`` as long as ``state`` stays the same."""
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+    def _within_reach(self, kernel: Tensor, like: Tensor) -> Tensor:
+        """The middle of (g, K, K) that reaches from one pixel of ``like`` to another; the rest meets only padding."""
+        if exporting() or torch.compiler.is_compiling():  # for images of every size
+            return kernel
+        rows, columns = (
+            slice(cut, self.kernel_size - cut)
+            for cut in (max(0, self.kernel_size // 2 - length + 1) for length in like.shape[2:])
+        )
+        return kernel[:, rows, columns]
+
+    def _cached_map(
+        self, pos_embed: Tensor, weights: tuple[Tensor, ...], compute: Callable[[], Tensor], like: Tensor
+    ) -> Tensor:
+        """``compute()``, kept in evaluation for each size and dtype of ``like`` as long as its arguments stay the same.
+
+        Only the part of h that reaches across ``like`` is compared: the rest does not enter a map of that size.
+        """
+        if torch.is_grad_enabled() or _being_recorded(like):
             return compute()
         # By value: versions and addresses miss what is written through `.data`, as weight averaging does.
-        if not self._pos_maps or not all(map(_same, self._pos_maps_of, state)):
+        if not self._pos_maps or not all(
+            _same(*pair)
+            for pair in (
+                *zip(self._pos_maps_of[1:], weights, strict=True),
+                [self._within_reach(h, like) for h in (self._pos_maps_of[0], pos_embed)],
+            )
+        ):
             self._pos_maps.clear()
-            self._pos_maps_of = tuple(tensor.detach().clone() for tensor in state)
+            self._pos_maps_of = tuple(tensor.detach().clone() for tensor in (pos_embed, *weights))
         key = (*like.shape[2:], like.dtype)
         if key not in self._pos_maps:
             while len(self._pos_maps) >= self.MAX_CACHED_MAPS:
@@ -165,13 +191,14 @@ class PartialConv(TokenMixer):
         )
 
 
-def visible_map(product: Tensor, like: Tensor) -> Tensor:
+def visible_map(product: Tensor, like: Tensor, bias: Tensor | None = None) -> Tensor:
     """(g, H, W) in the dtype of ``like`` (N, g, H, W): the sum of ``product`` (g, kh, kw) over what is visible.
 
-    Summed in float32 at least, whatever the dtypes.
+    Summed in float32 at least, whatever the dtypes; ``bias`` (g,) is added before rounding.
     """
     accumulator = torch.promote_types(product.dtype, torch.float32)
-    return visible_sum(product.to(accumulator), (like.shape[2], like.shape[3])).to(like.dtype)
+    total = visible_sum(product.to(accumulator), (like.shape[2], like.shape[3]))
+    return (total if bias is None else total + bias[:, None, None]).to(like.dtype)
 
 
 def count_conv_channels(channels: int, conv_ratio: float) -> int:
@@ -198,6 +225,16 @@ def _checked_norm_cfg(norm_cfg: Mapping[str, Any] | None) -> Mapping[str, Any]:
     if not norm_cfg.get('track_running_stats', True):
         raise ValueError("the mixer's norm_cfg must keep running statistics: deployment folds them")
     return norm_cfg
+
+
+def _being_recorded(x: Tensor) -> bool:
+    """Whether a graph is being taken, in which a kept tensor would be a constant, or a transform is active."""
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or transform_refusal() is not None
+        or (x.is_cuda and torch.cuda.is_current_stream_capturing())
+    )
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

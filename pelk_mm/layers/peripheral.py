@@ -70,31 +70,28 @@ class PeripheralConv2d(PartialConv):
     def branches(self, x: Tensor, pos_embed: Tensor | None) -> Tensor:
         """BN(peripheral [+ h]) + BN(small) on (N, g, H, W), same shape."""
         bias = None
-        if self.pos_embed == 'bias':
-            assert pos_embed is not None
-            bias = self._bias_of(pos_embed)
-        large = peripheral_conv2d(x, self.w_theta, self.grid, bias)
-        if self.pos_embed == 'visible':
-            assert pos_embed is not None
-            large = large + self._pos_map(self.w_theta, pos_embed, large)
-        large = self.norm(large)
+        if pos_embed is not None:
+            bias = self._bias_of(pos_embed) if self.pos_embed == 'bias' else self._pos_map(self.w_theta, pos_embed, x)
+        large = self.norm(peripheral_conv2d(x, self.w_theta, self.grid, bias))
         if self.small_kernel is None:
             return large
         return large + self.small_norm(depthwise_conv2d(x, self.small_weight))
 
     def deployed_branch(self, x: Tensor, pos_embed: Tensor | None) -> Tensor:
         """The merged peripheral convolution [+ h] on (N, g, H, W), same shape."""
-        out = peripheral_conv2d(x, self.w_theta, self.grid, self.bias)
-        if self.pos_embed != 'visible':
-            return out
-        weight = self.pos_weight
-        assert pos_embed is not None
-        assert weight is not None
-        return out + self._cached_map((weight, pos_embed), lambda: self._pos_map(weight, pos_embed, out), out)
+        own = self.bias
+        assert own is not None
+        bias: Tensor = own
+        if pos_embed is not None:
+            weight = self.pos_weight
+            assert weight is not None
+            bias = self._cached_map(pos_embed, (weight, own), lambda: self._pos_map(weight, pos_embed, x, own), x)
+        return peripheral_conv2d(x, self.w_theta, self.grid, bias)
 
-    def _pos_map(self, weight: Tensor, pos_embed: Tensor, like: Tensor) -> Tensor:
-        """(g, H, W): at each pixel of ``like``, the sum of w * h over the visible part of the kernel."""
-        return visible_map(self.grid.expand(weight).squeeze(1) * pos_embed, like)
+    def _pos_map(self, weight: Tensor, pos_embed: Tensor, like: Tensor, bias: Tensor | None = None) -> Tensor:
+        """(g, H, W): at each pixel of ``like``, the sum of w * h over the visible part of the kernel [+ bias]."""
+        kernel = self.grid.expand(weight).squeeze(1)
+        return visible_map(self._within_reach(kernel, like) * self._within_reach(pos_embed, like), like, bias)
 
     def _bias_of(self, pos_embed: Tensor) -> Tensor:
         """(g,): the sum of w * h over all K x K positions."""

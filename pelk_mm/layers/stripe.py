@@ -71,26 +71,28 @@ class StripeConv(PartialConv):
 
     def deployed_branch(self, x: Tensor, pos_embed: Tensor | None) -> Tensor:
         """The two merged stripes [+ h] on (N, g, H, W), same shape."""
-        out = depthwise_conv2d(x, self.tall_weight, self.bias) + depthwise_conv2d(x, self.wide_weight)
-        if self.pos_embed != 'visible':
-            return out
-        tall, wide = self.pos_weight, self.wide_weight
-        assert pos_embed is not None
-        assert tall is not None
-        return out + self._cached_map(
-            (tall, wide, pos_embed),
-            lambda: visible_map(self._under(tall, pos_embed), out) + visible_map(self._under(wide, pos_embed), out),
-            out,
-        )
+        own, wide = self.bias, self.wide_weight
+        assert own is not None
+        bias: Tensor = own
+        if pos_embed is not None:
+            tall = self.pos_weight
+            assert tall is not None
+            bias = self._cached_map(
+                pos_embed,
+                (tall, wide, own),
+                lambda: (
+                    visible_map(self._under(tall, pos_embed), x, own) + visible_map(self._under(wide, pos_embed), x)
+                ),
+                x,
+            )
+        return depthwise_conv2d(x, self.tall_weight, bias) + depthwise_conv2d(x, wide)
 
     def _stripe(self, x: Tensor, weight: Tensor, pos_embed: Tensor | None) -> Tensor:
         if pos_embed is None:
             return depthwise_conv2d(x, weight)
         product = self._under(weight, pos_embed)
-        if self.pos_embed == 'bias':
-            return depthwise_conv2d(x, weight, product.sum((1, 2)))
-        out = depthwise_conv2d(x, weight)
-        return out + visible_map(product, out)
+        bias = product.sum((1, 2)) if self.pos_embed == 'bias' else visible_map(product, x)
+        return depthwise_conv2d(x, weight, bias)
 
     def _under(self, weight: Tensor, pos_embed: Tensor) -> Tensor:
         """(g, kh, kw): a stripe's weights times the part of h under it."""

@@ -139,7 +139,8 @@ class LargeKernelBackbone(BaseModule):
         if not isinstance(x, Tensor) or not x.is_floating_point():
             got = x.dtype if isinstance(x, Tensor) else type(x).__name__
             raise TypeError(f'{type(self).__name__} takes a floating-point tensor of images, but got {got}')
-        if x.ndim != 4 or x.shape[1] != self.in_channels or min(x.shape[2:]) < MIN_IMAGE_SIZE:
+        # one comparison a side: each bounds one size that torch.export leaves open, a `min` of both would bound neither
+        if x.ndim != 4 or x.shape[1] != self.in_channels or x.shape[2] < MIN_IMAGE_SIZE or x.shape[3] < MIN_IMAGE_SIZE:
             raise ValueError(
                 f'{type(self).__name__} takes images (N, {self.in_channels}, H, W) with H and W at least '
                 f'{MIN_IMAGE_SIZE} pixels, but got {tuple(x.shape)}'

@@ -16,32 +16,13 @@ from functools import cache, partial
 import torch
 from torch import Tensor
 
-from .dense import WIDEST_FAST_ROW, depthwise_dense, exporting
-from .library import Forward, shared_conv2d
-from .segments import Segments, reachable
+from . import triton_support
+from .dense import depthwise_dense, exporting
+from .library import Forward, shared_conv2d, transform_refusal
+from .ranking import Problem, ranking
+from .segments import Segments
 
 logger = logging.getLogger('pelk_mm')
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What a back-end needs to know of a call to say whether it can serve it."""
-
-    input: Tensor
-    rows: Segments
-    columns: Segments
-    needs_grad: bool
-
-    @property
-    def kernel_size(self) -> tuple[int, int]:
-        """(kh, kw)."""
-        return sum(self.rows), sum(self.columns)
-
-    @property
-    def reach(self) -> tuple[int, int]:
-        """Height and width of the part of the kernel that does not always lie on the padding."""
-        rows, columns = reachable(self.rows, self.input.shape[2]), reachable(self.columns, self.input.shape[3])
-        return 2 * rows.radius + 1, 2 * columns.radius + 1
 
 
 @dataclass(frozen=True)
@@ -68,12 +49,21 @@ class Backend:
 
 
 def _fft_refusal(problem: Problem) -> str | None:
-    return None if torch._C.has_spectral else 'this build of torch has no FFT'
+    if not torch._C.has_spectral:
+        return 'this build of torch has no FFT'
+    if problem.input.device.type == 'mps':
+        return 'it sums gradients in float64, which mps lacks'
+    return transform_refusal()
+
+
+def _triton_refusal(problem: Problem) -> str | None:
+    return transform_refusal() or triton_support.refusal(problem.input)
 
 
 BACKENDS: dict[str, Backend] = {
     'dense': Backend('dense', depthwise_dense, lambda problem: None),
     'fft': Backend('fft', partial(shared_conv2d, backend='fft'), _fft_refusal),
+    'triton': Backend('triton', partial(shared_conv2d, backend='triton'), _triton_refusal),
 }
 
 _preferred: str | None = None
@@ -124,22 +114,15 @@ def choose_backend(problem: Problem, backend: str | None = None) -> Backend:
         reason = BACKENDS[preferred].refusal(problem) if preferred in BACKENDS else f'unknown, choose from {_names()}'
         if reason is None:
             return _explained(BACKENDS[preferred], problem, 'preferred')
-        _warn_once(f"preferred back-end '{preferred}' is passed over: {reason}")
-    name = 'fft' if _fft_pays(problem) and BACKENDS['fft'].can_run(problem) else 'dense'
-    return _explained(BACKENDS[name], problem, 'fastest by measurement')
-
-
-# Read off `tools/analysis_tools/benchmark.py op` on a CPU. Below these counts of taps and of pixels, and where a row of
-# the kernel is narrow enough for the stock convolution's fast path, the transforms cost more than they save. Gradients
-# of stock convolutions have no fast path: there only the taps count.
-FEWEST_TAPS = 100
-FEWEST_PIXELS = 900
-
-
-def _fft_pays(problem: Problem) -> bool:
-    kh, kw = problem.reach
-    pixels = problem.input.shape[2] * problem.input.shape[3]
-    return kh * kw >= FEWEST_TAPS and (problem.needs_grad or (kw > WIDEST_FAST_ROW and pixels >= FEWEST_PIXELS))
+        if not torch.compiler.is_compiling():  # a log would break the graph
+            _warn_once(f"preferred back-end '{preferred}' is passed over: {reason}")
+    for name, why in ranking(problem):
+        reason = BACKENDS[name].refusal(problem)
+        if reason is None:
+            return _explained(BACKENDS[name], problem, why)
+        if name == 'triton' and not torch.compiler.is_compiling():
+            _warn_once(f"back-end 'triton', the fastest for this call, is passed over: {reason}")
+    return _explained(BACKENDS['dense'], problem, 'the others cannot run here')
 
 
 def _known(argument: str, name: str) -> Backend:
@@ -153,7 +136,7 @@ def _names() -> str:
 
 
 def _explained(backend: Backend, problem: Problem, why: str) -> Backend:
-    if os.environ.get('PELK_MM_LOG') == 'debug':
+    if os.environ.get('PELK_MM_LOG') == 'debug' and not torch.compiler.is_compiling():  # a log would break the graph
         _debug_logging()
         logger.debug(
             'backend %s for input %s %s, kernel %s: %s',

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,7 +50,7 @@ def check_tensors(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
 def autocast(input: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """Cast the arguments as ``F.conv2d`` would under an active autocast; float64 is left alone, as autocast does."""
     kind = input.device.type if isinstance(input, Tensor) else 'cpu'
-    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+    if not autocast_active(kind):
         return input, weight, bias
     dtype = torch.get_autocast_dtype(kind)
 
@@ -59,9 +61,25 @@ def autocast(input: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor
     return cast(input), cast(weight), None if bias is None else cast(bias)
 
 
+def autocast_active(kind: str) -> bool:
+    """Whether autocast is active for devices of ``kind``; torch raises for 'meta', which has none."""
+    # `torch.amp.is_autocast_available` would answer for every kind, but torch.compile cannot trace it
+    return kind != 'meta' and torch.is_autocast_enabled(kind)
+
+
+def without_autocast(kind: str) -> AbstractContextManager[Any]:
+    """Switches autocast off for devices of ``kind`` where it is active."""
+    return torch.autocast(kind, enabled=False) if autocast_active(kind) else nullcontext()
+
+
 def check_int(name: str, value: object, minimum: int | None = None, maximum: int | None = None) -> None:
-    """Raise TypeError unless ``value`` is an int (no bool), ValueError unless it lies in the range given."""
-    if isinstance(value, bool) or not isinstance(value, Integral):
+    """Raise TypeError unless ``value`` is an int (no bool), ValueError unless it lies in the range given.
+
+    A size that torch.export leaves open counts as an int; one that torch.jit.trace records is not looked at.
+    """
+    if _is_recorded(value):
+        return
+    if isinstance(value, bool) or not isinstance(value, Integral | torch.SymInt):
         raise TypeError(f'{name} must be an int, but got {value!r}')
     _check_range(name, value, minimum, maximum)  # type: ignore[arg-type]
 
@@ -87,9 +105,16 @@ def check_sequence(name: str, value: object) -> None:
 
 def check_odd(name: str, value: object) -> None:
     """Raise unless ``value`` is a positive odd int: a centred kernel has no other size."""
+    if _is_recorded(value):
+        return
     check_int(name, value)
     if value < 1 or value % 2 == 0:  # type: ignore[operator]
         raise ValueError(f'{name} must be odd and positive, but got {value}')
+
+
+def _is_recorded(value: object) -> bool:
+    """Whether ``value`` is a size under torch.jit.trace, where sizes are tensors."""
+    return torch.jit.is_tracing() and isinstance(value, Tensor)
 
 
 def _check_range(name: str, value: float, minimum: float | None, maximum: float | None) -> None:

@@ -22,20 +22,41 @@ def depthwise_dense(input: Tensor, weight: Tensor, rows: Segments, columns: Segm
         rows, columns: Segments of the kernel's axes, of odd sums.
         bias: (C,), or a map (C, H, W) added to every image, or None.
     """
-    if not exporting():  # an exported net keeps the whole kernel, for images of every size
+    if _is_number(input.shape[2]) and _is_number(input.shape[3]):
         row_axis, column_axis = reachable(rows, input.shape[2]), reachable(columns, input.shape[3])
         weight = weight[:, :, row_axis.kept, column_axis.kept]
         rows, columns = row_axis.sizes, column_axis.sizes
     kernel = expand(weight, rows, columns)
     kh, kw = kernel.shape[2:]
+    if input.device.type == 'cpu' and input.dtype == torch.float16 and kw > WIDEST_FAST_ROW:
+        # oneDNN's float16 depthwise convolution never returns for wide rows (torch 2.11, processors with avx512_fp16)
+        input, kernel, bias = input.float(), kernel.float(), None if bias is None else bias.float()
+        dtype = torch.float16
+    else:
+        dtype = input.dtype
     needs_grad = torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad)
     if input.device.type == 'cpu' and input.dtype == torch.float32 and kw > WIDEST_FAST_ROW and not needs_grad:
         input = input.contiguous(memory_format=torch.channels_last)
     bias_map = bias if bias is not None and bias.ndim == 3 else None
     out = F.conv2d(input, kernel, bias if bias_map is None else None, padding=(kh // 2, kw // 2), groups=input.shape[1])
-    return out if bias_map is None else out + bias_map
+    if exporting():
+        out = out.contiguous()  # layouts that differ, summed, would tie the graph to some of the sizes
+    return (out if bias_map is None else out + bias_map).to(dtype)
+
+
+def _is_number(size: int) -> bool:
+    """Whether a size of the map is fixed: a graph for every size keeps the whole kernel."""
+    if exporting():
+        return False
+    if not torch.compiler.is_compiling():
+        return True
+    from torch.fx.experimental import symbolic_shapes  # needs sympy
+
+    has_static_value = getattr(symbolic_shapes, 'has_static_value', None)  # not in torch 2.5
+    return has_static_value is not None and has_static_value(size)
 
 
 def exporting() -> bool:
     """Whether a graph is being taken that has to run without this package: torch.export, ONNX, torch.jit.trace."""
-    return torch.jit.is_tracing() or torch.compiler.is_exporting()
+    # the flag itself (not in torch 2.5): within torch.compile, torch 2.11 answers True to the public is_exporting()
+    return torch.jit.is_tracing() or getattr(torch.compiler, '_is_exporting_flag', False)

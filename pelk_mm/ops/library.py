@@ -1,7 +1,7 @@
-"""The back-ends that torch cannot see into, as ``torch.library`` ops: with fake kernels, gradients, and no vmap.
+"""The back-ends that torch cannot see into, as ``torch.library`` ops, with fake kernels and gradients.
 
-``pelk_mm::shared_conv2d`` keeps its input and its weight for the backward pass, nothing else. The gradients are not
-differentiable again.
+``pelk_mm::shared_conv2d`` keeps its input and its weight for the backward pass, nothing else. What torch cannot do with
+such an op is refused by name: second derivatives, forward mode, and the transforms of ``torch.func``.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
-from . import fft
+from . import fft, triton_launch
+from .checks import without_autocast
 from .segments import Segments
 
 Forward = Callable[[Tensor, Tensor, Segments, Segments, Tensor | None], Tensor]
@@ -20,7 +22,10 @@ Backward = Callable[[Tensor, Tensor, Tensor, Segments, Segments, bool, bool], tu
 
 #: By name: (input, weight, rows, columns, bias) to output, and (grad, input, weight, rows, columns, whether the input's
 #: gradient is needed, whether the weight's) to both gradients, None where not needed.
-IMPLEMENTATIONS: dict[str, tuple[Forward, Backward]] = {'fft': (fft.forward, fft.backward)}
+IMPLEMENTATIONS: dict[str, tuple[Forward, Backward]] = {
+    'fft': (fft.forward, fft.backward),
+    'triton': (triton_launch.forward, triton_launch.backward),
+}
 
 
 @torch.library.custom_op(
@@ -39,8 +44,12 @@ def shared_conv2d(
         rows, columns: Segments of the kernel's axes, symmetric, of odd sums.
         bias: (C,), or a map (C, H, W) added to every image, or None.
         backend: A key of :data:`IMPLEMENTATIONS`.
+
+    Returns:
+        (N, C, H, W), contiguous whatever the layout of ``input``.
     """
-    return IMPLEMENTATIONS[backend][0](input, weight, tuple(rows), tuple(columns), bias)
+    with without_autocast(input.device.type):  # which would round products within the implementation
+        return IMPLEMENTATIONS[backend][0](input, weight, tuple(rows), tuple(columns), bias)
 
 
 @torch.library.custom_op(
@@ -59,7 +68,8 @@ def shared_conv2d_backward(
     mask: Sequence[bool],
 ) -> tuple[Tensor, Tensor]:
     """Gradients of :func:`shared_conv2d` by input and weight; an empty tensor where ``mask`` says not needed."""
-    grads = IMPLEMENTATIONS[backend][1](grad, input, weight, tuple(rows), tuple(columns), mask[0], mask[1])
+    with without_autocast(input.device.type):
+        grads = IMPLEMENTATIONS[backend][1](grad, input, weight, tuple(rows), tuple(columns), mask[0], mask[1])
     grad_input, grad_weight = (grad.new_empty(0) if own is None else own for own in grads)
     return grad_input, grad_weight
 
@@ -68,7 +78,7 @@ def shared_conv2d_backward(
 def _(
     input: Tensor, weight: Tensor, rows: Sequence[int], columns: Sequence[int], bias: Tensor | None, backend: str
 ) -> Tensor:
-    return torch.empty_like(input)
+    return torch.empty_like(input, memory_format=torch.contiguous_format)
 
 
 @shared_conv2d_backward.register_fake
@@ -82,7 +92,7 @@ def _(
     mask: Sequence[bool],
 ) -> tuple[Tensor, Tensor]:
     return (
-        torch.empty_like(input) if mask[0] else grad.new_empty(0),
+        torch.empty_like(input, memory_format=torch.contiguous_format) if mask[0] else grad.new_empty(0),
         torch.empty_like(weight) if mask[1] else grad.new_empty(0),
     )
 
@@ -101,8 +111,8 @@ def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, No
         both = torch.ops.pelk_mm.shared_conv2d_backward(grad, input, weight, ctx.rows, ctx.columns, ctx.backend, mask)
         grad_input, grad_weight = (own if needed else None for own, needed in zip(both, mask, strict=True))
     if ctx.needs_input_grad[4]:
-        accumulator = torch.promote_types(grad.dtype, torch.float32)
-        grad_bias = grad.sum(0 if ctx.bias_is_map else (0, 2, 3), dtype=accumulator).to(grad.dtype)
+        # in float64: a plain sum may nearly cancel
+        grad_bias = grad.sum(0 if ctx.bias_is_map else (0, 2, 3), dtype=torch.float64).to(grad.dtype)
     return grad_input, grad_weight, None, None, grad_bias, None
 
 
@@ -112,5 +122,32 @@ def _refuse_vmap(info: Any, in_dims: Any, *args: Any) -> Any:
     )
 
 
+def _keep_nothing(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    pass
+
+
+def _refuse_second_derivatives(ctx: Any, *grads: Tensor) -> Any:
+    raise RuntimeError(
+        "gradients of this convolution cannot be differentiated again (create_graph=True): name backend='dense'"
+    )
+
+
 torch.library.register_autograd('pelk_mm::shared_conv2d', _gradients, setup_context=_setup_context)
+torch.library.register_autograd(
+    'pelk_mm::shared_conv2d_backward', _refuse_second_derivatives, setup_context=_keep_nothing
+)
 torch.library.register_vmap('pelk_mm::shared_conv2d', _refuse_vmap)
+
+
+def transform_refusal() -> str | None:
+    """Why the ops of this module cannot serve a call under the transform that is active now, or None where they can.
+
+    Torch has no forward-mode rule for them, and would drop the tangents without a word.
+    """
+    if torch.compiler.is_compiling():
+        return None
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return 'torch.func transforms (vmap, grad, jvp, ...) cannot pass through its op'
+    if forward_ad._current_level >= 0:
+        return 'its op has no forward-mode derivative (torch.autograd.forward_ad)'
+    return None

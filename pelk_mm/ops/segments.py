@@ -6,7 +6,6 @@ peripheral kernel has its grid's segments on both axes, a dense or stripe kernel
 
 from __future__ import annotations
 
-from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -41,7 +40,6 @@ class Reachable(NamedTuple):
         return tuple(accumulate(self.sizes[:-1], initial=-self.radius))
 
 
-@lru_cache(maxsize=256)
 def reachable(sizes: Segments, length: int) -> Reachable:
     """What of the segments ``sizes`` lies within ``length`` - 1 pixels of the centre: the rest meets only padding."""
     if sum(sizes) // 2 < length:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import torch
 from torch import Tensor
 
-from .checks import check_int, check_odd
+from .checks import check_int, check_odd, without_autocast
+from .dense import exporting
 
 
 def visible_sum(product: Tensor, size: tuple[int, int]) -> Tensor:
@@ -39,8 +38,10 @@ def visible_sum(product: Tensor, size: tuple[int, int]) -> Tensor:
         check_int(f'{name} of size', length, 1)
     rows = visibility(product.shape[1], size[0], product)  # (H, kh)
     columns = visibility(product.shape[2], size[1], product)  # (W, kw)
-    kind = product.device.type
-    with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
+    with without_autocast(product.device.type):
+        if exporting():  # slower gradients, but no reshape that would tie the graph to some of the sizes
+            rows, columns = (matrix.expand(product.shape[0], -1, -1) for matrix in (rows, columns.T))
+            return torch.bmm(torch.bmm(rows, product), columns)
         return rows @ product @ columns.T
 
 

@@ -1,118 +1,131 @@
-import dataclasses
-import json
-import sys
-from pathlib import Path
+import itertools
+import time
 
 import pytest
 import torch
 
 from pelk_mm.analysis import benchmark
-from pelk_mm.ops import backends
+from pelk_mm.analysis.benchmark import Measured, Timing, Variant, gate, measure
 
-TOOLS = Path(__file__).parents[2] / 'tools' / 'analysis_tools'
+CPU = torch.device('cpu')
 
 
 @pytest.fixture
-def tool(monkeypatch):
-    monkeypatch.syspath_prepend(str(TOOLS))
-    sys.modules.pop('benchmark', None)
-    import benchmark as module
-
-    yield module
-    sys.modules.pop('benchmark', None)
+def one_call(monkeypatch):
+    monkeypatch.setattr(benchmark, 'SAMPLE_SECONDS', 0.0)
+    monkeypatch.setattr(benchmark, 'LEAD_SECONDS', 0.0)
 
 
-TINY_OP = ['--kernel-size', '13', '--channels', '3', '--size', '9', '8', '--batch', '1', '--repeats', '2']
+def variant(order, name, **kwargs):
+    return Variant(name, lambda: order.append(name), **kwargs)
 
 
-def test_runs_interleave_and_warm_up():
+@pytest.mark.parametrize(('short', 'turns'), [(5.0, ['a', 'a', 'b', 'b'] * 3), (0.0, ['a', 'b'] * 2)])
+def test_variants_warm_up_alone_then_run_in_turn(monkeypatch, one_call, short, turns):
+    monkeypatch.setattr(benchmark, 'LEAD_SECONDS', short)
     order = []
-    seconds = benchmark.time_interleaved(
-        {'a': lambda: order.append('a'), 'b': lambda: order.append('b')},
-        device=torch.device('cpu'),
-        repeats=2,
-        warmup=1,
-    )
-    assert order == ['a', 'b'] * 3
-    assert [len(times) for times in seconds.values()] == [2, 2]
-    with pytest.raises(ValueError, match='repeats must be at least 1'):
-        benchmark.time_interleaved({}, device=torch.device('cpu'), repeats=0)
+    result = measure([variant(order, 'a', error=0.5), variant(order, 'b')], device=CPU, repeats=2, warmup=1)
+    assert order == ['a', 'a', 'b', 'b', *turns]  # short ones warm up again, and before each sample
+    assert [(t.name, t.repeats, t.calls, t.error) for t in result.timings] == [('a', 2, 1, 0.5), ('b', 2, 1, None)]
 
 
-def test_summary_is_median_and_extremes():
-    (timing,) = benchmark.summarise({'x': [3.0, 1.0, 2.0]}, {'x': 0.5})
-    assert timing == benchmark.Timing('x', 2.0, 1.0, 3.0, 3, 0.5)
+def test_a_short_call_is_repeated_within_a_sample(monkeypatch):
+    monkeypatch.setattr(benchmark, 'MAX_CALLS', 7)
+    monkeypatch.setattr(benchmark, 'SAMPLE_SECONDS', 1e3)
+    order = []
+    (timing,) = measure([variant(order, 'a')], device=CPU, repeats=2, warmup=1).timings
+    assert timing.calls == 7
+    assert len(order) == 2 + (1 + 7) * 3  # and led by a call that does not count
 
 
-@pytest.mark.parametrize('extra', [[], ['--backward'], ['--dtype', 'bf16']])
-def test_op_writes_json(tool, tmp_path, capsys, extra):
-    file = tmp_path / 'deep' / 'op.json'
-    assert tool.main(['op', *TINY_OP, *extra, '--json', str(file)]) == 0
-    report = json.loads(file.read_text())
-    assert set(report['timings']) == {'stock', 'stock nhwc', 'fft', 'stock 7x7'}
-    assert report['timings']['fft']['error'] < benchmark.ERROR_BARS[torch.bfloat16]
-    assert report['machine']['torch'] == torch.__version__
-    assert 'stock / it' in capsys.readouterr().out
+def test_median_and_extremes_a_call(monkeypatch, one_call):
+    ticks = iter([0, 9, 10, 19, 20, 23, 30, 31, 40, 42])  # two calls alone, then 3, 1 and 2 seconds
+    monkeypatch.setattr(time, 'perf_counter', lambda: next(ticks))
+    (timing,) = measure([variant([], 'x')], device=CPU, repeats=3, warmup=0).timings
+    assert (timing.median, timing.minimum, timing.maximum) == (2, 1, 3)
+    assert timing.as_dict()['median'] == 2
 
 
-def test_model_times_every_rival(monkeypatch):
-    from pelk_mm.models import PeLK
+def test_what_raises_is_skipped_with_its_reason(one_call):
+    def too_large():
+        raise torch.OutOfMemoryError('CUDA out of memory.\nTried to allocate')
 
-    arch = {'depths': (1, 1, 1, 1), 'channels': (8, 8, 8, 8)}
-    monkeypatch.setattr(PeLK, 'arch_settings', {'speck': arch})
-    timings, skipped = benchmark.benchmark_model(arch='speck', size=32, batch=1, repeats=1)
-    names = {timing.name for timing in timings}
-    assert names | set(skipped) == {'pelk', 'pelk-101', '7x7', 'stripe', 'stripe nhwc', 'convnext'}
+    countdown = itertools.count()
 
+    def fails_later():
+        if next(countdown) == 3:
+            raise RuntimeError('lost')
 
-def test_wrong_numbers_are_not_timed(tool, monkeypatch, capsys):
-    def wrong(*args):
-        return backends.depthwise_dense(*args) * 1.001
-
-    fft = dataclasses.replace(backends.BACKENDS['fft'], run=wrong)
-    monkeypatch.setitem(backends.BACKENDS, 'fft', fft)
-    assert tool.main(['op', *TINY_OP]) == 1
-    captured = capsys.readouterr()
-    assert 'fft K=13 is wrong by' in captured.err
-    assert 'median' not in captured.out
+    variants = [Variant('large', too_large), Variant('later', fails_later), variant([], 'good')]
+    result = measure(variants, device=CPU, repeats=3)
+    assert [t.name for t in result.timings] == ['good']
+    assert result.skipped == {'large': 'OutOfMemoryError: CUDA out of memory.', 'later': 'RuntimeError: lost'}
 
 
-def test_a_wrong_gradient_is_not_timed(tool, monkeypatch, capsys):
-    from pelk_mm.ops import fft
-
-    right = fft._segment_sums
-    monkeypatch.setattr(fft, '_segment_sums', lambda *args: 3 * right(*args))
-    assert tool.main(['op', *TINY_OP, '--backward']) == 1
-    assert 'the gradient of weight by fft is wrong by' in capsys.readouterr().err
-
-
-def test_a_wrong_merge_is_not_timed(monkeypatch):
-    from pelk_mm.layers import peripheral
-    from pelk_mm.models import PeLK
-
-    def unfolded(norm):
-        return torch.ones(norm.num_features).double(), torch.zeros(norm.num_features).double()
-
-    monkeypatch.setattr(PeLK, 'arch_settings', {'speck': {'depths': (1, 1, 1, 1), 'channels': (8, 8, 8, 8)}})
-    monkeypatch.setattr(peripheral, 'batch_norm_scale_and_shift', unfolded)
-    with pytest.raises(benchmark.GateError, match='deployed pelk is wrong by'):
-        benchmark.benchmark_model(arch='speck', size=32, batch=1, repeats=1)
+def test_what_is_too_slow_is_not_timed(monkeypatch, one_call):
+    ticks = itertools.accumulate(itertools.cycle([0, 3]))  # every call takes 3 s
+    monkeypatch.setattr(time, 'perf_counter', lambda: next(ticks))
+    order = []
+    result = measure([variant(order, 'slow')], device=CPU, repeats=5, limit=2.5)
+    assert result == Measured([], {'slow': 'not run, above 2.5 s'})
+    assert order == ['slow', 'slow']  # the second call counts: the first may compile
 
 
-@pytest.mark.parametrize(
-    ('arguments', 'message'),
-    [
-        (['op', '--kernel-size', '12'], 'kernel_size must be odd and positive, but got 12'),
-        (['model', '--arch', 'gigantic'], 'arch must be one of'),
-        (['op', '--device', 'abacus'], 'abacus'),
-    ],
-)
-def test_bad_arguments(tool, capsys, arguments, message):
-    assert tool.main(arguments) == 2
-    assert message in capsys.readouterr().err
+def test_bad_arguments():
+    for arguments, message in (
+        ({'repeats': 0}, 'repeats must be at least 1'),
+        ({'repeats': 1, 'limit': 0.0}, 'limit must be a positive number of seconds, but got 0.0'),
+    ):
+        with pytest.raises(ValueError, match=message):
+            measure([], device=CPU, **arguments)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason='asks for a GPU that is not there')
-def test_cuda_without_a_gpu(tool, capsys):
-    assert tool.main(['op', '--device', 'cuda']) == 2
-    assert 'no CUDA GPU here; use --device cpu' in capsys.readouterr().err
+def test_cuda_is_timed_by_events_and_its_memory_counted(monkeypatch, one_call):
+    monkeypatch.setattr(benchmark, 'LEAD_SECONDS', 5.0)
+    log = []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            log.append('event')
+
+        def elapsed_time(self, stop):
+            return 4e3
+
+    memory = {'now': 100, 'peak': 10_000}
+    stubs = {
+        'Event': Event,
+        'synchronize': lambda device: log.append('synchronise'),
+        'memory_allocated': lambda device: memory['now'],
+        'max_memory_allocated': lambda device: memory['peak'],
+        'reset_peak_memory_stats': lambda device: memory.update(peak=memory['now']),
+    }
+    for name, stub in stubs.items():
+        monkeypatch.setattr(torch.cuda, name, stub)
+
+    def run():
+        log.append('run')
+        memory['peak'] += 20
+
+    (timing,) = measure([Variant('x', run, held_bytes=3)], device=torch.device('cuda'), repeats=1, warmup=0).timings
+    alone = ['synchronise', 'event', 'run', 'event', 'synchronise']
+    assert log == [*alone, *alone, 'synchronise', 'run', 'event', 'run', 'event', 'synchronise']
+    assert timing == Timing('x', 4.0, 4.0, 4.0, 1, 1, None, peak_bytes=20 + 3)
+
+
+def test_gate():
+    expected = torch.tensor([1.0, -4.0])
+    assert gate('x', expected + torch.tensor([0.0, 0.4]), expected, 0.11) == pytest.approx(0.1)
+    with pytest.raises(
+        benchmark.GateError, match=r'x is wrong by 1.00e-01 of the largest value, above the bar of 1e-02'
+    ):
+        gate('x', expected + torch.tensor([0.0, 0.4]), expected, 0.01)
+    with pytest.raises(benchmark.GateError, match='wrong by nan'):
+        gate('x', expected * float('nan'), expected, 1e9)
+
+
+def test_best_median():
+    result = Measured([Timing('a', 2, 1, 3, 1), Timing('b', 1, 1, 1, 1)])
+    assert (result.median('a', 'b'), result.median('a'), result.median('c')) == (1, 2, None)

@@ -92,7 +92,8 @@ def by_hand(height, width):
         counts['ffn'] += depth * 2 * 4 * channels**2 * h * w
         counts['large_kernel'] += depth * convolved * kernel**2 * h * w
         counts['small'] += depth * convolved * 25 * h * w
-        counts['pos_embed'] += depth * convolved * kernel * h * (kernel + w)
+        kh, kw = (min(kernel, 2 * size - 1) for size in (h, w))  # the rest of h reaches across no map of that size
+        counts['pos_embed'] += depth * convolved * kw * h * (kh + w)
         before = channels
     return counts
 

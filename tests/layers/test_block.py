@@ -78,3 +78,63 @@ def test_tables_name_what_they_hold():
     with pytest.raises(ValueError, match="type of act_cfg must be one of 'GELU', 'ReLU', 'SiLU', but got None"):
         build_activation({})
     assert not build_norm({'type': 'BN', 'requires_grad': False}, 4).weight.requires_grad
+
+
+def kept_for_backward(block, x):
+    """Bytes of the activations that a block's forward pass keeps: unique storages, parameters and buffers left out."""
+    own = {t.untyped_storage().data_ptr() for t in (*block.parameters(), *block.buffers())}
+    storages = {}
+
+    def note(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            storages[storage.data_ptr()] = storage  # alive until counted: addresses are given again
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        out = block(x)
+    assert out.requires_grad
+    return sum(storage.nbytes() for storage in storages.values())
+
+
+def test_training_memory_is_that_of_a_convnext_block():
+    convnext = pytest.importorskip('mmpretrain.models.backbones.convnext', exc_type=ImportError)
+    x = torch.randn(2, 124, 56, 56).contiguous(memory_format=torch.channels_last).requires_grad_()
+    ours = LargeKernelBlock(PeripheralConv2d(124, 51), 124, **CFG)
+    theirs = convnext.ConvNeXtBlock(124, layer_scale_init_value=1e-6)
+    assert kept_for_backward(ours.train(), x) < 0.99 * kept_for_backward(theirs.train(), x)
+
+
+@pytest.mark.parametrize('side', [3, 12], ids=['scales the output', 'scales the weights'])
+def test_layer_scale(side):
+    """On either side of the choice, the output and every gradient are those of gamma * branch."""
+    block = make(norm_cfg={'type': 'BN'}).double().train()
+    torch.nn.init.normal_(block.gamma)
+    x = torch.randn(1, 16, side, side, dtype=torch.float64)
+    assert (side * side > 64) == (side == 12)  # pixels against the hidden width
+    names, parameters = zip(*block.named_parameters(), strict=True)
+    plain = copy.deepcopy(block)
+    branch = plain.norm(plain.mixer(x)).permute(0, 2, 3, 1)
+    branch = plain.pointwise_conv2(F.gelu(plain.pointwise_conv1(branch))) * plain.gamma
+    out, expected = block(x), x + branch.permute(0, 3, 1, 2)
+    torch.testing.assert_close(out, expected)
+    cotangent = torch.randn_like(x)
+    grads = torch.autograd.grad(out, parameters, cotangent)
+    for name, ours, reference in zip(
+        names, grads, torch.autograd.grad(expected, tuple(plain.parameters()), cotangent), strict=True
+    ):
+        torch.testing.assert_close(ours, reference, msg=lambda m, name=name: f'{name}: {m}')
+
+
+def test_a_small_layer_scale_survives_float16():
+    """1e-6 times a weight is zero in float16."""
+    block = make(layer_scale_init_value=1e-6).train()
+    torch.nn.init.zeros_(block.pointwise_conv2.bias)
+    branches = []
+    block.drop_path.register_forward_pre_hook(lambda module, args: branches.append(args[0].detach()))
+    x = torch.randn(1, 16, 12, 12)
+    block(x)
+    with torch.autocast('cpu', torch.float16):
+        block(x)
+    exact, rounded = branches
+    assert (rounded - exact).norm() < 0.02 * exact.norm()

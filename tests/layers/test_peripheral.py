@@ -139,6 +139,37 @@ def test_cached_map_follows_every_change():
         assert len(mixer._pos_maps) == mixer.MAX_CACHED_MAPS
 
 
+def test_cached_map_ignores_what_no_pixel_sees():
+    """On a 4 x 4 map only the middle 7 x 7 of h counts; a larger map must still see a change further out."""
+    mixer, h = make()
+    mixer.switch_to_deploy()
+    small, large = torch.randn(1, 16, 4, 4), torch.randn(1, 16, 9, 9)
+
+    def agrees(x):
+        torch.testing.assert_close(mixer(x, h), copy.deepcopy(mixer).train().eval()(x, h))
+
+    with torch.no_grad():
+        mixer(large, h)
+        mixer(small, h)
+        kept = dict(mixer._pos_maps)
+        h[:, 0, 0] += 100  # beyond the reach of a small map
+        agrees(small)
+        assert mixer._pos_maps.keys() == kept.keys()
+        agrees(large)
+        h[:, 6, 9] += 100
+        agrees(small)
+
+
+@pytest.mark.parametrize('deployed', [False, True])
+@pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last], ids=['nchw', 'nhwc'])
+def test_output_is_in_channels_last_memory(layout, deployed):
+    mixer, h = make()
+    if deployed:
+        mixer.switch_to_deploy()
+    x = torch.randn(2, 16, 9, 8).contiguous(memory_format=layout)
+    assert mixer(x, h).is_contiguous(memory_format=torch.channels_last)
+
+
 def test_state_dict_does_not_depend_on_the_backend(monkeypatch):
     mixer, h = make()
     x = torch.randn(1, 16, 20, 20)

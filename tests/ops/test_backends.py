@@ -4,7 +4,7 @@ import logging
 import pytest
 import torch
 
-from pelk_mm.ops import available_backends, backends, depthwise_conv2d, set_backend
+from pelk_mm.ops import available_backends, backends, depthwise_conv2d, set_backend, triton_support
 from pelk_mm.ops.backends import Problem, choose_backend
 
 
@@ -17,9 +17,9 @@ def _no_preference(monkeypatch):
     set_backend(None)
 
 
-def problem(kernel_size=(51, 51), needs_grad=False, side=56):
+def problem(kernel_size=(51, 51), needs_grad=False, side=56, dtype=torch.float32):
     rows, columns = ((1,) * size for size in kernel_size)
-    return Problem(torch.zeros(1, 2, side, side), rows, columns, needs_grad)
+    return Problem(torch.zeros(1, 2, side, side, dtype=dtype), rows, columns, needs_grad)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_automatic_choice():
 
 
 def test_a_named_backend_that_cannot_run_raises_with_the_reason(broken_fft):
-    with pytest.raises(RuntimeError, match="backend='fft' cannot run here: no transforms here; these can: dense"):
+    with pytest.raises(RuntimeError, match="backend='fft' cannot run here: no transforms here; these can: dense.*"):
         choose_backend(problem(), 'fft')
 
 
@@ -65,12 +65,12 @@ def test_a_preference_falls_back_with_one_logged_reason(broken_fft, monkeypatch,
 
 
 def test_an_unknown_preference(monkeypatch, caplog):
-    with pytest.raises(ValueError, match="name must be one of 'dense', 'fft', but got 'tpu'"):
+    with pytest.raises(ValueError, match="name must be one of 'dense', 'fft', 'triton', but got 'tpu'"):
         set_backend('tpu')
     monkeypatch.setenv('PELK_MM_BACKEND', 'tpu')
     with caplog.at_level(logging.WARNING, logger='pelk_mm'):
         assert choose_backend(problem()).name == 'fft'
-    assert "'tpu' is passed over: unknown, choose from 'dense', 'fft'" in caplog.text
+    assert "'tpu' is passed over: unknown, choose from 'dense', 'fft', 'triton'" in caplog.text
 
 
 def test_debug_log_explains_the_choice(monkeypatch, caplog):
@@ -81,4 +81,90 @@ def test_debug_log_explains_the_choice(monkeypatch, caplog):
 
 
 def test_names():
-    assert available_backends() == ('dense', 'fft')
+    assert available_backends() == ('dense', 'fft', 'triton')
+
+
+class OnCuda:
+    """What a choice asks of an input on a GPU."""
+
+    def __init__(self, side, dtype=torch.float32):
+        self.shape, self.dtype, self.device, self.is_cuda = (1, 2, side, side), dtype, torch.device('cuda', 0), True
+
+
+def on_cuda(kernel_size=(51, 51), side=56, dtype=torch.float32):
+    rows, columns = ((1,) * size for size in kernel_size)
+    return Problem(OnCuda(side, dtype), rows, columns, needs_grad=True)
+
+
+@pytest.fixture
+def triton_says(monkeypatch):
+    """Sets what the trial of the triton back-end found."""
+
+    def says(reason):
+        monkeypatch.setattr(triton_support, '_trial', lambda *device: reason)
+
+    return says
+
+
+def test_large_kernels_on_cuda_take_triton(triton_says):
+    triton_says(None)
+    assert choose_backend(on_cuda()).name == 'triton'
+    assert choose_backend(on_cuda((5, 51), dtype=torch.bfloat16)).name == 'triton'
+    assert choose_backend(on_cuda((7, 7))).name == 'dense'
+    assert choose_backend(on_cuda(side=3)).name == 'dense'
+    assert choose_backend(on_cuda(dtype=torch.float64)).name == 'fft'
+    assert choose_backend(on_cuda((13, 13), dtype=torch.float64)).name == 'dense'
+
+
+def test_a_broken_triton_falls_back_with_one_logged_reason(triton_says, caplog):
+    triton_says('triton is not installed')
+    with caplog.at_level(logging.WARNING, logger='pelk_mm'):
+        for _ in range(3):
+            assert choose_backend(on_cuda()).name == 'fft'
+            assert choose_backend(on_cuda((13, 13))).name == 'dense'
+    message = "back-end 'triton', the fastest for this call, is passed over: triton is not installed"
+    assert [r.message for r in caplog.records] == [message]
+    with pytest.raises(RuntimeError, match="'triton' cannot run here: triton is not installed; these can: dense, fft"):
+        choose_backend(on_cuda(), 'triton')
+
+
+@pytest.fixture
+def fresh_trial(monkeypatch):
+    triton_support._trial.cache_clear()
+    yield
+    monkeypatch.undo()
+    triton_support._trial.cache_clear()
+
+
+def test_a_trial_that_raises_or_is_wrong_is_a_reason(fresh_trial, monkeypatch):
+    pytest.importorskip('triton', reason='triton is not installed')
+    trial = triton_support._trial
+    monkeypatch.setattr(triton_support.triton_launch, 'forward', lambda *args: 1 / 0)
+    assert trial('cpu', None, torch.float32) == 'Triton failed on a trial: division by zero'
+    trial.cache_clear()
+    monkeypatch.setattr(triton_support.triton_launch, 'forward', lambda input, *args: input)
+    monkeypatch.setattr(triton_support.triton_launch, 'backward', lambda *args: (None, None))
+    assert trial('cpu', None, torch.float32).startswith('its trial is wrong by')
+    trial.cache_clear()
+    monkeypatch.setattr(triton_support.triton_launch, 'forward', lambda input, *args: input * float('nan'))
+    assert trial('cpu', None, torch.float32) == 'its trial is wrong by inf of the largest value'
+
+
+def test_a_missing_triton_is_a_reason(fresh_trial, monkeypatch):
+    monkeypatch.setattr(triton_support, 'find_spec', lambda name: None)
+    assert triton_support._trial('cpu', None, torch.float32) == 'triton is not installed'
+
+
+def test_a_cpu_without_the_interpreter_is_refused_by_name(monkeypatch):
+    monkeypatch.delenv('TRITON_INTERPRET', raising=False)
+    with pytest.raises(RuntimeError, match="'triton' cannot run here: it needs a CUDA tensor, but the input is on cpu"):
+        choose_backend(problem(), 'triton')
+
+
+def test_the_log_gives_the_reason(monkeypatch, caplog):
+    monkeypatch.setenv('PELK_MM_LOG', 'debug')
+    with caplog.at_level(logging.DEBUG, logger='pelk_mm'):
+        choose_backend(problem())
+        choose_backend(problem(side=14))
+    assert '400 pixels or more, and rows wider than 14' in caplog.text
+    assert 'fewer than 400 pixels: fast in channels-last layout' in caplog.text

@@ -46,5 +46,5 @@ def test_depthwise(weight, message):
 
 
 def test_unknown_backend_lists_the_choices():
-    with pytest.raises(ValueError, match="backend must be one of 'dense', 'fft', but got 'cutlass'"):
+    with pytest.raises(ValueError, match="backend must be one of 'dense', 'fft', 'triton', but got 'cutlass'"):
         peripheral_conv2d(X, W, GRID, backend='cutlass')

@@ -1,102 +1,152 @@
-"""Time the peripheral convolution, whole backbones or the masks of sparse training.
+"""Time the peripheral convolution, whole backbones, a training step or the masks of sparse training.
 
-Where numbers can be wrong they are checked first; then medians and spread.
+Where numbers can be wrong they are checked first; then medians and spread. `report` writes docs/benchmarks/.
 
 python tools/analysis_tools/benchmark.py op --kernel-size 51 --central-size 5
 python tools/analysis_tools/benchmark.py model --arch tiny --size 224 --batch 4
+python tools/analysis_tools/benchmark.py train --arch tiny --size 224 --batch 2
 python tools/analysis_tools/benchmark.py sparsity --arch tiny --size 224 --batch 8
+python tools/analysis_tools/benchmark.py report --device cpu
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from pelk_mm.analysis.benchmark import GateError, Timing, benchmark_model, benchmark_op, describe_machine
-from pelk_mm.engine.sparsity_benchmark import benchmark_sparsity
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from pelk_mm.analysis.benchmark import GateError, Measured  # noqa: E402
+from pelk_mm.analysis.benchmark_tables import describe, net_table, op_table, plain_table  # noqa: E402
+from pelk_mm.analysis.machine import check_device, describe_machine  # noqa: E402
+from pelk_mm.analysis.model_benchmark import benchmark_model  # noqa: E402
+from pelk_mm.analysis.op_benchmark import benchmark_op  # noqa: E402
+from pelk_mm.analysis.op_variants import op_variants  # noqa: E402
+from pelk_mm.analysis.rival_nets import RIVALS  # noqa: E402
+from pelk_mm.analysis.train_benchmark import benchmark_train  # noqa: E402
+from pelk_mm.engine.cli import run_tool  # noqa: E402
+from pelk_mm.engine.errors import ConfigError  # noqa: E402
+from pelk_mm.engine.figure_files import write_files  # noqa: E402
+from pelk_mm.engine.sparsity_benchmark import benchmark_sparsity  # noqa: E402
 
 DTYPES = {'fp32': torch.float32, 'fp64': torch.float64, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+def parse_args(argv: list[str]) -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_subparsers(dest='what', required=True)
-    op = what.add_parser('op', help='one peripheral convolution on every back-end')
+    op = what.add_parser('op', help='one peripheral convolution on every back-end, beside its rivals')
     op.add_argument('--kernel-size', type=int, default=51)
     op.add_argument('--central-size', type=int, default=5)
     op.add_argument('--channels', type=int, default=36)
     op.add_argument('--size', type=int, nargs=2, default=(56, 56), metavar=('H', 'W'))
     op.add_argument('--batch', type=int, default=8)
     op.add_argument('--dtype', choices=DTYPES, default='fp32')
-    op.add_argument('--backward', action='store_true', help='forward and all gradients')
+    op.add_argument('--backward', action='store_true', help='forward and the gradients of image and weight')
+    op.add_argument('--hot', action='store_true', help='read one image again and again: it may stay in cache')
+    op.add_argument('--variants', nargs='+', metavar='NAME', help=f'some of {", ".join(op_variants())}')
     model = what.add_parser('model', help='deployed backbones, evaluation mode')
-    model.add_argument('--arch', default='tiny')
-    model.add_argument('--size', type=int, default=224)
-    model.add_argument('--batch', type=int, default=4)
+    train = what.add_parser('train', help='one training step of a classifier')
+    for command, batch in ((model, 4), (train, 2)):
+        command.add_argument('--arch', default='tiny')
+        command.add_argument('--channels', type=int, nargs=4, metavar='C', help="of the stages, instead of the arch's")
+        command.add_argument('--size', type=int, default=224)
+        command.add_argument('--batch', type=int, default=batch)
+        command.add_argument('--dtype', choices=('fp32', 'bf16', 'fp16'), default='fp32', help='by autocast')
+        command.add_argument('--compile', action='store_true', help='every net through torch.compile')
+        command.add_argument('--channels-last', action='store_true', help='images and weights in this layout')
+        command.add_argument('--nets', nargs='+', metavar='NAME', help=f'some of {", ".join(RIVALS)}')
     sparsity = what.add_parser('sparsity', help='the masks of dynamic sparsity beside a training iteration')
     sparsity.add_argument('--arch', default='tiny')
     sparsity.add_argument('--size', type=int, default=224)
     sparsity.add_argument('--batch', type=int, default=8)
     sparsity.add_argument('--sparsity', type=float, default=0.4)
-    for command in (op, model, sparsity):
-        command.add_argument('--device', default='cpu')
+    report = what.add_parser('report', help='write the tables and curves of docs/benchmarks.md for one device')
+    report.add_argument('--out', type=Path, default=Path('docs/benchmarks'), help='folder; its files are replaced')
+    report.add_argument('--quick', action='store_true', help='few points and samples')
+    report.add_argument('--parts', nargs='+', metavar='PART', default=['op', 'sweeps', 'nets'])
+    report.add_argument('--dtype', choices=DTYPES, help='default: fp32 on a CPU, bf16 on CUDA')
+    for command in (op, model, train):
+        command.add_argument('--tf32', action='store_true', help='let CUDA round float32 to TF32')
+        command.add_argument('--limit', type=float, metavar='SECONDS', help='a call above this is not timed')
+    for command in (op, model, train, sparsity):
         command.add_argument('--repeats', type=int, default=9)
         command.add_argument('--json', type=Path, metavar='FILE', help='write the figures here too')
+    for command in (op, model, train, sparsity, report):
+        command.add_argument('--device', default='cpu', help='cpu or cuda')
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run; 0 when the figures stand, 1 when the gate stopped them, 2 for bad arguments."""
+def main(argv: list[str]) -> int:
+    """Run; 0 when the figures stand, 1 when the gate stopped them."""
     args = vars(parse_args(argv))
-    what, json_file = args.pop('what'), args.pop('json')
-    options = {name: str(value) for name, value in args.items()}
-    skipped: dict[str, str] = {}
+    what = args.pop('what')
     try:
-        args['device'] = torch.device(args['device'])
-        if args['device'].type == 'cuda' and not torch.cuda.is_available():
-            raise ValueError("device is 'cuda', but torch sees no CUDA GPU here; use --device cpu")
-        if what == 'op':
-            args['dtype'], args['size'] = DTYPES[args['dtype']], tuple(args['size'])
-            timings, baseline = benchmark_op(**args), 'stock'
-        elif what == 'sparsity':
-            timings, baseline = benchmark_sparsity(**args), 'iteration'
+        args['device'] = check_device(args['device'])
+        if what == 'report':
+            write_report(command=shlex.join(['python', 'tools/analysis_tools/benchmark.py', *argv]), **args)
         else:
-            (timings, skipped), baseline = benchmark_model(**args), 'pelk'
+            run(what, args.pop('json'), args)
     except GateError as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     except (ValueError, RuntimeError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
-    machine = describe_machine(args['device'])
-    print(' | '.join(f'{key} {value}' for key, value in machine.items()))
-    print(f'{what}: ' + ', '.join(f'{key}={value}' for key, value in options.items()))
-    print_table(timings, baseline)
-    for name, reason in skipped.items():
-        print(f'{name} skipped: {reason}')
-    if json_file is not None:
-        report = {'what': what, 'machine': machine, 'options': options, 'skipped': skipped}
-        report['timings'] = {timing.name: timing.as_dict() for timing in timings}
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(report, indent=2) + '\n')
+        raise ConfigError(str(error)) from error
     return 0
 
 
-def print_table(timings: Sequence[Timing], baseline: str) -> None:
-    """One row a variant; the last column is the baseline's median over the variant's."""
-    base = next(timing.median for timing in timings if timing.name == baseline)
-    print(f'{"variant":<12}{"median ms":>12}{"min":>10}{"max":>10}{"error":>10}{baseline + " / it":>16}')
-    for t in timings:
-        error = '' if t.error is None else f'{t.error:.1e}'
-        row = f'{t.name:<12}{1e3 * t.median:>12.2f}{1e3 * t.minimum:>10.2f}{1e3 * t.maximum:>10.2f}'
-        print(f'{row}{error:>10}{base / t.median:>16.2f}')
+def run(what: str, json_file: Path | None, args: dict[str, Any]) -> None:
+    """Time, print, and keep the figures in ``json_file``."""
+    options = {name: _text(value) for name, value in args.items() if value is not None}
+    if 'dtype' in args:
+        args['dtype'] = DTYPES[args['dtype']]
+    if what == 'op':
+        result = benchmark_op(**args | {'size': tuple(args['size'])})
+        table = op_table(result)
+    elif what == 'sparsity':
+        result = Measured(benchmark_sparsity(**args))
+        table = plain_table(result, 'iteration')
+    else:
+        result = (benchmark_model if what == 'model' else benchmark_train)(**args)
+        table = net_table(result, args['batch'])
+    machine = describe_machine(args['device'])
+    print(f'{describe(machine)}\n{what}: {describe(options)}\n\n{table}')
+    if json_file is not None:
+        report = {'what': what, 'machine': machine, 'options': options, 'skipped': result.skipped}
+        report['timings'] = {timing.name: timing.as_dict() for timing in result.timings}
+        write_files({json_file: json.dumps(report, indent=2) + '\n'})
+
+
+def write_report(
+    *, out: Path, quick: bool, parts: list[str], dtype: str | None, device: torch.device, command: str
+) -> None:
+    """Write the files of ``parts`` to the folder ``out``, each part when it is measured."""
+    from pelk_mm.analysis.benchmark_report import PARTS, default_plan  # matplotlib
+
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown:
+        raise ValueError(f'--parts must be some of {", ".join(PARTS)}, but got {", ".join(unknown)}')
+    if out.exists() and not out.is_dir():
+        raise ValueError(f'--out must be a folder, but {out} is a file')
+    changes = {} if dtype is None else {'dtype': DTYPES[dtype]}
+    if dtype == 'fp64' and 'nets' in parts:
+        raise ValueError('--dtype fp64 is for convolutions: nets run in fp32, bf16 or fp16; add --parts op sweeps')
+    plan = default_plan(device, quick, command=command, progress=lambda line: print(line, flush=True), **changes)
+    for part in dict.fromkeys(parts):
+        files = PARTS[part](plan)
+        write_files({out / name: content for name, content in files.items()})
+        print(f'written: {", ".join(str(out / name) for name in files)}', flush=True)
+
+
+def _text(value: Any) -> str:
+    return ' '.join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(run_tool(lambda: main(sys.argv[1:])))

@@ -1,0 +1,77 @@
+"""Which back-end is the fastest for a call, and why.
+
+On a CPU read off ``tools/analysis_tools/benchmark.py op``. On CUDA nothing is measured yet: there the order follows the
+operations and bytes that each formulation needs (``docs/fast_convolution.md``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .dense import WIDEST_FAST_ROW
+from .segments import Segments
+from .triton_support import DTYPES as TRITON_DTYPES
+
+#: On a CPU: below this count of taps that reach across the map, transforms cost more than they save.
+FEWEST_TAPS = 80
+#: In evaluation the stock convolution is fast on a CPU, in channels-last layout, on maps of fewer pixels.
+FEWEST_PIXELS = 400
+#: On CUDA the stock convolution needs few instructions a tap: fewer taps are not worth another kernel.
+FEWEST_TAPS_CUDA = 100
+#: And transforms in float32 need many passes over memory.
+FEWEST_TAPS_CUDA_FFT = 441
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a back-end needs to know of a call to say whether it can serve it."""
+
+    input: Tensor
+    rows: Segments
+    columns: Segments
+    needs_grad: bool
+
+    @property
+    def kernel_size(self) -> tuple[int, int]:
+        """(kh, kw)."""
+        return sum(self.rows), sum(self.columns)
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Height and width of the part of the kernel that does not always lie on the padding."""
+        (kh, kw), (height, width) = self.kernel_size, self.input.shape[2:]
+        # arithmetic alone, not `reachable`: torch.compile may leave the sizes open
+        return min(kh, 2 * height - 1), min(kw, 2 * width - 1)
+
+
+def ranking(problem: Problem) -> list[tuple[str, str]]:
+    """Back-ends for ``problem``, the fastest first, each with the reason; of which some may be unable to run."""
+    taps = problem.reach[0] * problem.reach[1]
+    if problem.input.device.type == 'cuda':
+        return _on_cuda(problem, taps)
+    return _on_cpu(problem, taps)
+
+
+def _on_cuda(problem: Problem, taps: int) -> list[tuple[str, str]]:
+    if taps < FEWEST_TAPS_CUDA:
+        return [('dense', f'fewer than {FEWEST_TAPS_CUDA} taps reach across the map')]
+    ranked = [('triton', f'{FEWEST_TAPS_CUDA} taps or more, not measured yet')]
+    if problem.input.dtype not in TRITON_DTYPES:
+        ranked = []
+    if taps >= FEWEST_TAPS_CUDA_FFT:
+        ranked.append(('fft', f'{FEWEST_TAPS_CUDA_FFT} taps or more, not measured yet'))
+    return [*ranked, ('dense', 'too few taps for transforms')]
+
+
+def _on_cpu(problem: Problem, taps: int) -> list[tuple[str, str]]:
+    if taps < FEWEST_TAPS:
+        return [('dense', f'fewer than {FEWEST_TAPS} taps reach across the map')]
+    if problem.needs_grad:
+        return [('fft', 'gradients of large stock convolutions are slow')]
+    if problem.reach[1] <= WIDEST_FAST_ROW:
+        return [('dense', f'rows of at most {WIDEST_FAST_ROW} taps are fast in stock convolutions')]
+    if problem.input.shape[2] * problem.input.shape[3] < FEWEST_PIXELS:
+        return [('dense', f'fewer than {FEWEST_PIXELS} pixels: fast in channels-last layout')]
+    return [('fft', f'{FEWEST_PIXELS} pixels or more, and rows wider than {WIDEST_FAST_ROW}')]

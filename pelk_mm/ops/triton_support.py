@@ -1,0 +1,82 @@
+"""Where the ``triton`` back-end can run."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+from . import triton_launch
+from .dense import depthwise_dense
+
+#: What it computes, and how far its trial may lie from float64, over the largest value. TF32 has ten bits.
+DTYPES = {torch.float32: 5e-3, torch.float16: 5e-3, torch.bfloat16: 3e-2}
+#: Products in bfloat16 and TF32 need tensor cores of this generation.
+LEAST_CAPABILITY = (8, 0)
+
+
+def refusal(input: Tensor) -> str | None:
+    """Why the back-end cannot take ``input``, or None where it can."""
+    if input.dtype not in DTYPES:
+        return f'it computes float32, float16 and bfloat16, but the input is {input.dtype}'
+    if input.device.type == 'cpu' and not triton_launch.interpreting():
+        return 'it needs a CUDA tensor, but the input is on cpu (TRITON_INTERPRET=1 would interpret it there, slowly)'
+    if input.device.type not in ('cpu', 'cuda'):
+        return f'it needs a CUDA tensor, but the input is on {input.device}'
+    return installation_refusal(input.device.type, input.device.index, input.dtype)
+
+
+def installation_refusal(kind: str, index: int | None, dtype: torch.dtype) -> str | None:
+    """Why Triton does not work for a dtype on a device, whatever the input, or None where it does."""
+    return _trial(kind, index, dtype)
+
+
+# what torch.compiler.assume_constant_result sets; calling that would import torch._dynamo with this package
+installation_refusal._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+@cache
+def _trial(kind: str, index: int | None, dtype: torch.dtype) -> str | None:
+    """Run every kernel once on a small problem and compare: what is missing or broken shows only when they run."""
+    if find_spec('triton') is None:
+        return 'triton is not installed'
+    device = torch.device(kind) if index is None else torch.device(kind, index)
+    if kind == 'cuda' and torch.cuda.get_device_capability(device) < LEAST_CAPABILITY:
+        name, least = torch.cuda.get_device_name(device), '.'.join(map(str, LEAST_CAPABILITY))
+        return f'it needs compute capability {least}, but {name} has less'
+    try:
+        with torch.inference_mode(False):
+            wrong = max(
+                _error((2, 1, 5, 8), device, dtype), _error((triton_launch.FEWEST_IMAGES, 1, 2, 4), device, dtype)
+            )
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever breaks in Triton, its compiler or the driver: other back-ends serve the call
+        text = str(error).strip() or type(error).__name__
+        return f'Triton failed on a trial: {text.splitlines()[0]}'
+    return None if wrong <= DTYPES[dtype] else f'its trial is wrong by {wrong:.0e} of the largest value'
+
+
+def _error(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> float:
+    """Largest error of output and gradients over the largest value, against float64; NaN counts as infinite."""
+    segments = (2, 1, 2)
+    generator = torch.Generator().manual_seed(0)
+    input, weight, grad = (
+        torch.randn(size, generator=generator).to(device, dtype) for size in (shape, (1, 1, 3, 3), shape)
+    )
+    actual = (
+        triton_launch.forward(input, weight, segments, segments, None),
+        *triton_launch.backward(grad, input, weight, segments, segments, True, True),
+    )
+    with torch.enable_grad():
+        leaves = input.double().requires_grad_(), weight.double().requires_grad_()
+        output = depthwise_dense(*leaves, segments, segments, None)
+        expected = (output, *torch.autograd.grad(output, leaves, grad.double()))
+    errors = [
+        float((ours.double() - exact.detach()).abs().max() / exact.detach().abs().max())
+        for ours, exact in zip(actual, expected, strict=True)
+        if ours is not None
+    ]
+    return max(error if error == error else float('inf') for error in errors)

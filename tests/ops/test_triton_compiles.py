@@ -1,0 +1,43 @@
+"""Every configuration of the Triton kernels becomes machine code, without a GPU, that spills no register."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('triton', reason='triton is not installed')
+
+SCRIPT = Path(__file__).with_name('triton_compiler.py')
+#: Shared memory that a program can have, bytes (CUDA C++ programming guide, table of compute capabilities).
+SHARED_MEMORY = {80: 163 << 10, 90: 227 << 10}
+PROCESSES = 2
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='Triton compiles for CUDA on Linux alone')
+@pytest.mark.parametrize('capability', SHARED_MEMORY)
+def test_every_configuration_compiles_without_spills(capability):
+    environment = {name: value for name, value in os.environ.items() if name != 'TRITON_INTERPRET'}
+    environment['PYTHONPATH'] = str(SCRIPT.parents[2])
+    runs = [
+        subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(capability), str(part), str(PROCESSES)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for part in range(PROCESSES)
+    ]
+    outputs = [run.communicate() for run in runs]
+    for run, (_, error) in zip(runs, outputs, strict=True):
+        assert run.returncode == 0, error[-3000:]
+    configurations = [json.loads(line) for output, _ in outputs for line in output.splitlines()]
+    # rows: 3 tilings by bias; maps: 1 by bias; gradient: 3; all by 4 arithmetics, aligned with sums or without, or not
+    assert len(configurations) == ((3 * 2 + 3) * 3 + 2 * 2) * 4 + 3
+    spilling = [c for c in configurations if c['stack'] > 0]
+    assert not spilling
+    assert max(c['shared'] for c in configurations) <= SHARED_MEMORY[capability]
+    assert all(c['shared'] > 0 for c in configurations if c['kernel'] != 'row_sums'), 'tensor cores read shared memory'
