@@ -26,7 +26,7 @@ from .visible import visibility
 CHUNK_BYTES = {'cpu': 4 << 20, 'cuda': 64 << 20}
 # With more segments than this on both axes, transforms of the expanded kernel are cheaper than products with tables.
 MOST_TABLED = 24
-# Images whose largest values differ by no more than this may share a plane as they are.
+# Images whose norms differ by no more than this factor may share a plane as they are.
 ALIKE = 16
 
 
@@ -143,9 +143,12 @@ def _apart(images: Tensor) -> tuple[Tensor, Tensor | None]:
     """
     if len(images) < 2:
         return images, None
+    if not images.is_cuda:  # where the answer is at hand
+        norm = torch.linalg.vector_norm(images, dim=(2, 3))
+        largest = norm.amax(0)
+        if bool(((largest <= ALIKE * norm.amin(0)) & largest.isfinite()).all()):
+            return images, None
     peak = torch.linalg.vector_norm(images, math.inf, dim=(2, 3), keepdim=True)
-    if not images.is_cuda and bool((peak.amax(0) <= ALIKE * peak.amin(0)).all()):
-        return images, None
     finite = peak.isfinite()
     exponent = torch.frexp(peak).exponent.where(finite, 0).clamp(-100, 100)
     one = torch.ones_like(peak)
