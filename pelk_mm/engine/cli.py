@@ -43,7 +43,9 @@ def run_tool(main: Callable[[], int | None]) -> int:
         The exit status, for ``sys.exit``.
     """
     try:
-        return main() or 0
+        status = main() or 0
+        _leave_process_group()
+        return status
     except UserError as error:
         if isinstance(error, InterruptedTrainingError):
             signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -62,6 +64,13 @@ def run_tool(main: Callable[[], int | None]) -> int:
         where = f' while writing {error.filename}' if error.filename else ''
         report(f'error: {error.strerror}{where}: free some space and start again')
         return 1
+
+
+def _leave_process_group() -> None:
+    """Close the connections to the other processes: their threads, alive at exit, would now and then abort it."""
+    distributed = sys.modules.get('torch.distributed')
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def report(line: str) -> None:

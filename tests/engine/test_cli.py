@@ -2,6 +2,7 @@ import errno
 import signal
 
 import pytest
+import torch
 
 from pelk_mm.engine.cli import run_tool
 from pelk_mm.engine.errors import ConfigError, InterruptedTrainingError, SaveError
@@ -64,3 +65,16 @@ def test_debug_shows_the_cause(monkeypatch):
     error.__cause__ = KeyError('y')
     with pytest.raises(ConfigError):
         run_tool(raising(error))
+
+
+def test_the_process_group_is_left(tmp_path):
+    def main():
+        store = f'file://{tmp_path}/store'
+        torch.distributed.init_process_group('gloo', init_method=store, rank=0, world_size=1)
+
+    try:
+        assert run_tool(main) == 0
+        assert not torch.distributed.is_initialized()
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
