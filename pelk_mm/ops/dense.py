@@ -29,7 +29,7 @@ def depthwise_dense(input: Tensor, weight: Tensor, rows: Segments, columns: Segm
     kernel = expand(weight, rows, columns)
     kh, kw = kernel.shape[2:]
     if input.device.type == 'cpu' and input.dtype == torch.float16 and kw > WIDEST_FAST_ROW:
-        # oneDNN's float16 depthwise convolution never returns for wide rows (torch 2.11, processors with avx512_fp16)
+        # oneDNN's float16 depthwise convolution hangs for minutes on wide rows (torch 2.11, avx512_fp16)
         input, kernel, bias = input.float(), kernel.float(), None if bias is None else bias.float()
         dtype = torch.float16
     else:
