@@ -145,8 +145,10 @@ def sweep_files(plan: Plan) -> Files:
             for backward in (False, True)
         ]
         picture = f'{name}_{axis}.png'
-        gpu = describe_machine(plan.device).get('gpu', describe_machine(plan.device)['processor'])
-        figure = draw_sweep(axis, runs[0], runs[1], f'{title}, {_short(plan.dtype)}, {gpu}')
+        machine = describe_machine(plan.device)
+        figure = draw_sweep(
+            axis, runs[0], runs[1], f'{title}, {_short(plan.dtype)}, {machine.get("gpu", machine["processor"])}'
+        )
         files[picture] = png_bytes(figure)
         text.append(f'## {title}\n\n![]({picture})')
         for backward, what in enumerate(('Forward:', 'Forward and the gradients of image and weight:')):

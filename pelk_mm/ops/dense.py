@@ -28,12 +28,10 @@ def depthwise_dense(input: Tensor, weight: Tensor, rows: Segments, columns: Segm
         rows, columns = row_axis.sizes, column_axis.sizes
     kernel = expand(weight, rows, columns)
     kh, kw = kernel.shape[2:]
-    if input.device.type == 'cpu' and input.dtype == torch.float16 and kw > WIDEST_FAST_ROW:
+    dtype = input.dtype
+    if input.device.type == 'cpu' and dtype == torch.float16 and kw > WIDEST_FAST_ROW:
         # oneDNN's float16 depthwise convolution hangs for minutes on wide rows (torch 2.11, avx512_fp16)
         input, kernel, bias = input.float(), kernel.float(), None if bias is None else bias.float()
-        dtype = torch.float16
-    else:
-        dtype = input.dtype
     needs_grad = torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad)
     if input.device.type == 'cpu' and input.dtype == torch.float32 and kw > WIDEST_FAST_ROW and not needs_grad:
         input = input.contiguous(memory_format=torch.channels_last)

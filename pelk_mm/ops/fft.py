@@ -93,16 +93,17 @@ def backward(
         # Both gradients want a conjugate, of the gradient's spectrum or of the kernel's: transforms in the other
         # direction give it without a pass over the planes. Never by the lazy `conj()`: within a TorchDispatchMode, and
         # so within torch.compile, an op's body is run without the dispatch that resolves it.
-        spectrum = torch.fft.ifft2(_pack(grad[:, chunk], padded), norm='forward')
+        gradient = grad[:, chunk].to(plan.dtype.to_real())
+        spectrum = torch.fft.ifft2(_pack(gradient, padded), norm='forward')
         if grad_weight is not None:
             # a mean that is large beside what varies would cost its digits: it goes apart, by sums of the gradient
             mean = input[:, chunk].mean((0, 2, 3), dtype=plan.dtype.to_real())[:, None, None]
             images = torch.fft.fft2(_pack(input[:, chunk], padded, mean))
             sums = _segment_sums(images.mul_(spectrum).sum(1), plan)
-            sums += mean * _sums_under_constant(grad[:, chunk].sum(0, dtype=mean.dtype).double(), plan)
+            sums += mean * _sums_under_constant(gradient.sum(0).double(), plan)
             grad_weight[chunk, 0, plan.rows.kept, plan.columns.kept] = sums.to(weight.dtype)
         if grad_input is not None:
-            apart, scale = _apart(grad[:, chunk].to(plan.dtype.to_real()))
+            apart, scale = _apart(gradient)
             if scale is not None:
                 spectrum = torch.fft.ifft2(_pack(apart, padded), norm='forward')
             spectrum *= _kernel_spectrum(weight[chunk], plan).unsqueeze(1)

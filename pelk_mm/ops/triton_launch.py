@@ -92,7 +92,7 @@ def _correlate_rows(
     unit = _unit(width, *input.stride()[:3], *output.stride()[:3])
     lead, chunks = _sources(width, column_axis.radius, tiles, unit)
     line_blocks, column_blocks = -(-n * height // tiles.rows), -(-width // tiles.columns)
-    sums = _row_sums(input, unit) if _sums_pay(row_axis.sizes, unit) else None
+    sums = _row_sums(input, row_axis, unit)
     _launch(
         triton_kernels.correlate_rows,
         line_blocks * column_blocks * channels,
@@ -171,7 +171,7 @@ def _weight_gradient(input: Tensor, grad: Tensor, weight: Tensor, rows: Segments
     blocks_each = -(-blocks // parts)
     parts = -(-blocks // blocks_each)
     shape = (parts, chunks, channels, len(row_axis.sizes), len(column_axis.sizes))
-    sums = _row_sums(input, unit) if _sums_pay(row_axis.sizes, unit) else None
+    sums = _row_sums(input, row_axis, unit)
     shares = torch.empty(shape, dtype=torch.float32, device=input.device)
     _launch(
         triton_kernels.weight_gradient,
@@ -208,8 +208,10 @@ def _sums_pay(sizes: Segments, unit: int) -> bool:
     return unit > 1 and sum(size // SUM_ROWS * (SUM_ROWS - 2) for size in sizes) >= FEWEST_READS_SAVED
 
 
-def _row_sums(input: Tensor, unit: int) -> Tensor:
-    """(N, C, H + SUM_ROWS - 1, W) in float32: the sum of SUM_ROWS rows that end with each row."""
+def _row_sums(input: Tensor, row_axis: Reachable, unit: int) -> Tensor | None:
+    """(N, C, H + SUM_ROWS - 1, W) in float32: sums of SUM_ROWS rows that end with each row; None where not worth it."""
+    if not _sums_pay(row_axis.sizes, unit):
+        return None
     from . import triton_kernels
 
     n, channels, height, width = input.shape
