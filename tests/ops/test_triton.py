@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from convolution_cases import GRIDS as SHARED_GRIDS
+from convolution_cases import run as run_function
 
 from pelk_mm.ops import SharingGrid, backends, depthwise_conv2d, peripheral_conv2d, triton_launch
 from pelk_mm.ops.segments import reachable
@@ -16,16 +18,7 @@ pytest.importorskip('triton', reason='triton is not installed')
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 FLOAT32, FLOAT16, BFLOAT16 = torch.float32, torch.float16, torch.bfloat16
 
-GRIDS = {
-    'fig1a': SharingGrid((2, 1, 2)),
-    '13': SharingGrid.exponential(13),
-    '51': SharingGrid.exponential(51),
-    '51-centre1': SharingGrid.exponential(51, 1),
-    '101': SharingGrid.exponential(101, 7),
-    'one-segment': SharingGrid((7,)),
-    'dense-5': SharingGrid.dense(5),
-    'point': SharingGrid((1,)),
-}
+GRIDS = SHARED_GRIDS | {'dense-5': SharingGrid.dense(5), 'point': SharingGrid((1,))}
 # single pixels, odd and even sides, stripes, widths of every tile, maps of several blocks, maps below the kernel
 SIZES = [(1, 1), (1, 9), (7, 7), (3, 16), (15, 14), (31, 2), (9, 33), (4, 70)]
 # (N, C, H, W), grid, dtype
@@ -62,9 +55,7 @@ def problem(shape, k, dtype, bias_map=False):
 def run(tensors, cotangent, grid, backend):
     """Output and all gradients."""
     leaves = [t.detach().requires_grad_() for t in tensors]
-    out = peripheral_conv2d(leaves[0], leaves[1], grid, leaves[2], backend=backend)
-    grads = torch.autograd.grad(out, leaves, cotangent.to(out.dtype))
-    return dict(zip(('output', 'd_input', 'd_weight', 'd_bias'), (out.detach(), *grads), strict=True))
+    return run_function(lambda x, w, b: peripheral_conv2d(x, w, grid, b, backend=backend), leaves, cotangent)
 
 
 def check(tensors, cotangent, grid):
