@@ -1,6 +1,6 @@
 """Token mixers, norms and blocks."""
 
-from .block import LargeKernelBlock
+from .block import LargeKernelBlock, ResidualBlock
 from .dense import DenseConv
 from .drop_path import DropPath
 from .mixer import TokenMixer
@@ -20,6 +20,7 @@ __all__ = [
     'LayerNorm2d',
     'PartialConv',
     'PeripheralConv2d',
+    'ResidualBlock',
     'StripeConv',
     'TokenMixer',
 ]

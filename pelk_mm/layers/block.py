@@ -1,4 +1,4 @@
-"""The residual block of ConvNeXt, SLaK and PeLK around any token mixer."""
+"""Residual blocks around any token mixer."""
 
 from __future__ import annotations
 
@@ -15,14 +15,12 @@ from .mixer import TokenMixer
 from .norm import LayerNorm2d, build_activation, build_norm
 
 
-class LargeKernelBlock(nn.Module):
-    """x + DropPath(gamma * Linear(act(Linear(norm(mixer(x)))))) (PeLK, section 4.4).
+class ResidualBlock(nn.Module):
+    """x + DropPath(gamma * branch(mixer(x))): what every block of the package shares. A block gives :meth:`branch`.
 
     Args:
         mixer: What mixes the tokens.
         channels: C.
-        norm_cfg, act_cfg: Norm behind the mixer, activation between the linears.
-        mlp_ratio: Hidden over outer channels.
         drop_path_rate: Stochastic depth.
         layer_scale_init_value: Initial gamma; 0 for no layer scale.
         with_cp: Recompute the block in the backward pass instead of keeping its activations.
@@ -33,25 +31,21 @@ class LargeKernelBlock(nn.Module):
         mixer: TokenMixer,
         channels: int,
         *,
-        norm_cfg: Mapping[str, Any],
-        act_cfg: Mapping[str, Any],
-        mlp_ratio: float = 4.0,
         drop_path_rate: float = 0.0,
         layer_scale_init_value: float = 1e-6,
         with_cp: bool = False,
     ) -> None:
         super().__init__()
         self.mixer = mixer
-        self.norm = build_norm(norm_cfg, channels)
-        hidden = int(mlp_ratio * channels)
-        self.pointwise_conv1 = nn.Linear(channels, hidden)
-        self.act = build_activation(act_cfg)
-        self.pointwise_conv2 = nn.Linear(hidden, channels)
         self.gamma = (
             nn.Parameter(torch.full((channels,), float(layer_scale_init_value))) if layer_scale_init_value > 0 else None
         )
         self.drop_path = DropPath(drop_path_rate)
         self.with_cp = with_cp
+
+    def branch(self, mixed: Tensor) -> Tensor:
+        """What follows the mixer, layer scale included, (N, C, H, W) to the same shape."""
+        raise NotImplementedError
 
     def forward(self, x: Tensor, pos_embed: Tensor | None = None) -> Tensor:
         """(N, C, H, W) to the same shape; ``pos_embed`` is the stage's h for mixers that read one."""
@@ -61,12 +55,49 @@ class LargeKernelBlock(nn.Module):
 
     def _forward(self, x: Tensor, pos_embed: Tensor | None) -> Tensor:
         mixed = self.mixer(x) if pos_embed is None else self.mixer(x, pos_embed)
+        return x + self.drop_path(self.branch(mixed))
+
+    def switch_to_deploy(self, pos_embed: Tensor | None = None) -> None:
+        """Merge what can be merged in place; idempotent, the evaluated output stays within rounding."""
+        self.mixer.switch_to_deploy(pos_embed)
+
+
+class LargeKernelBlock(ResidualBlock):
+    """x + DropPath(gamma * Linear(act(Linear(norm(mixer(x)))))), of ConvNeXt, SLaK and PeLK (PeLK, section 4.4).
+
+    Args:
+        mixer: What mixes the tokens.
+        channels: C.
+        norm_cfg, act_cfg: Norm behind the mixer, activation between the linears.
+        mlp_ratio: Hidden over outer channels.
+        **kwargs: ``drop_path_rate``, ``layer_scale_init_value``, ``with_cp`` of :class:`ResidualBlock`.
+    """
+
+    def __init__(
+        self,
+        mixer: TokenMixer,
+        channels: int,
+        *,
+        norm_cfg: Mapping[str, Any],
+        act_cfg: Mapping[str, Any],
+        mlp_ratio: float = 4.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(mixer, channels, **kwargs)
+        self.norm = build_norm(norm_cfg, channels)
+        hidden = int(mlp_ratio * channels)
+        self.pointwise_conv1 = nn.Linear(channels, hidden)
+        self.act = build_activation(act_cfg)
+        self.pointwise_conv2 = nn.Linear(hidden, channels)
+
+    def branch(self, mixed: Tensor) -> Tensor:
+        """Norm and the two scaled linears, (N, C, H, W) to the same shape."""
         if isinstance(self.norm, LayerNorm2d):
             mixed = self.norm.forward_channels_last(mixed.permute(0, 2, 3, 1))
         else:
             mixed = self.norm(mixed).permute(0, 2, 3, 1)
         mixed = self._scaled_projection(self.act(self.pointwise_conv1(mixed)))
-        return x + self.drop_path(mixed.permute(0, 3, 1, 2))
+        return mixed.permute(0, 3, 1, 2)
 
     def _scaled_projection(self, hidden: Tensor) -> Tensor:
         """gamma * pointwise_conv2(hidden), (N, H, W, hidden) to (N, H, W, C)."""
@@ -80,7 +111,7 @@ class LargeKernelBlock(nn.Module):
         return linear(hidden) * gamma
 
 
-def _checkpointed(block: LargeKernelBlock, x: Tensor, pos_embed: Tensor | None) -> Tensor:
+def _checkpointed(block: ResidualBlock, x: Tensor, pos_embed: Tensor | None) -> Tensor:
     """Run a block under the non-reentrant checkpoint; its recomputation must not count a batch twice."""
     if torch.compiler.is_compiling():  # it recomputes without the norms' updates, and cannot trace a state of ours
         return checkpoint(block._forward, x, pos_embed, use_reentrant=False)

@@ -9,12 +9,27 @@ class TokenMixer(nn.Module):
     """Spatial part of a block: keeps (N, C, H, W), owns its re-parameterisation.
 
     The state dict does not depend on the back-end that computes.
+
+    Attributes:
+        channels: C.
     """
+
+    #: Whether :meth:`forward` can read a kernel-wise positional embedding h.
+    reads_pos_embed = False
+    channels: int
 
     @property
     def maskable_parameters(self) -> tuple[str, ...]:
         """Names of the mixer's kernels, which sparse training may prune: its own parameters of several dimensions."""
         return tuple(name for name, parameter in self.named_parameters(recurse=False) if parameter.ndim > 1)
+
+    @property
+    def filter_parameters(self) -> tuple[str, ...]:
+        """Those of :attr:`maskable_parameters` that coarse sparse training prunes by whole N x N filters.
+
+        Each has shape (paths, ..., N, N): filters that stand at the same place in different paths are summed.
+        """
+        return ()
 
     def forward(self, x: Tensor, pos_embed: Tensor | None = None) -> Tensor:
         """Mix (N, C, H, W) tokens; ``pos_embed`` is the stage's h for mixers that were built to read one."""
@@ -23,3 +38,18 @@ class TokenMixer(nn.Module):
     def switch_to_deploy(self, pos_embed: Tensor | None = None) -> None:
         """Merge branches and norms in place; idempotent, the evaluated output stays within rounding."""
         raise NotImplementedError
+
+    def scale_output(self, scale: Tensor, shift: Tensor) -> None:
+        """Fold y -> scale * y + shift, each (C,) in float64, into the deployed weights: a BatchNorm that follows."""
+        raise NotImplementedError
+
+    def check_input(self, x: Tensor) -> None:
+        """Raise ValueError unless ``x`` is (N, C, H, W), and holds enough pixels for BatchNorms that are training."""
+        if not isinstance(x, Tensor) or x.ndim != 4 or x.shape[1] != self.channels:
+            got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f'x must have shape (N, {self.channels}, H, W), but got {got}')
+        if x.numel() == x.shape[1] and any(isinstance(m, nn.BatchNorm2d) and m.training for m in self.modules()):
+            raise ValueError(
+                f'x must hold more than one pixel for BatchNorm to train on, but got {tuple(x.shape)}: '
+                'use a larger batch or image, or norm_eval=True'
+            )

@@ -13,7 +13,7 @@ from ..ops.checks import check_int, check_number, check_odd
 from ..ops.dense import exporting
 from ..ops.library import transform_refusal
 from .mixer import TokenMixer
-from .norm import check_cfg
+from .norm import check_branch_norm_cfg
 
 PosEmbed = Literal['visible', 'bias']
 Self = TypeVar('Self', bound='PartialConv')
@@ -38,6 +38,7 @@ class PartialConv(TokenMixer):
         TypeError, ValueError: An argument is out of the ranges above.
     """
 
+    reads_pos_embed = True
     MAX_CACHED_MAPS = 8
 
     def __init__(
@@ -63,7 +64,7 @@ class PartialConv(TokenMixer):
                 raise ValueError(f'small_kernel must be at most kernel_size={kernel_size}, but got {small_kernel}')
         self.kernel_size = kernel_size
         self.small_kernel = small_kernel
-        self.branch_norm_cfg = _checked_norm_cfg(norm_cfg)
+        self.branch_norm_cfg = check_branch_norm_cfg(norm_cfg)
         self.deployed = False
         self._pos_maps: dict[tuple[Any, ...], Tensor] = {}
         self._pos_maps_of: tuple[Tensor, ...] = ()
@@ -94,27 +95,14 @@ class PartialConv(TokenMixer):
         Raises:
             ValueError: Another channel count, or h given, missing or of another shape than the mixer was built for.
         """
-        if not isinstance(x, Tensor) or x.ndim != 4 or x.shape[1] != self.channels:
-            got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-            raise ValueError(f'x must have shape (N, {self.channels}, H, W), but got {got}')
+        self.check_input(x)
         self._check_pos_embed(pos_embed)
         mixed, passed = x.split([self.conv_channels, self.channels - self.conv_channels], dim=1)
-        if self.deployed:
-            mixed = self.deployed_branch(mixed, pos_embed)
-        else:
-            self._check_statistics(mixed)
-            mixed = self.branches(mixed, pos_embed)
+        mixed = (self.deployed_branch if self.deployed else self.branches)(mixed, pos_embed)
         if not passed.shape[1]:
             return mixed
         # in channels-last memory whatever came: the block's LayerNorm and linears read it as it is
         return torch.cat([part.permute(0, 2, 3, 1) for part in (mixed, passed)], dim=-1).permute(0, 3, 1, 2)
-
-    def _check_statistics(self, x: Tensor) -> None:
-        if x.numel() == x.shape[1] and any(isinstance(m, nn.BatchNorm2d) and m.training for m in self.children()):
-            raise ValueError(
-                f'x must hold more than one pixel for BatchNorm to train on, but got {tuple(x.shape)}: '
-                'use a larger batch or image, or norm_eval=True'
-            )
 
     def _check_pos_embed(self, pos_embed: Tensor | None) -> None:
         expected = (self.conv_channels, self.kernel_size, self.kernel_size)
@@ -215,16 +203,6 @@ def count_conv_channels(channels: int, conv_ratio: float) -> int:
     if convolved < 1:
         raise ValueError(f'conv_ratio={conv_ratio} of {channels} channels leaves none to convolve; raise one of them')
     return convolved
-
-
-def _checked_norm_cfg(norm_cfg: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    norm_cfg = {'type': 'BN'} if norm_cfg is None else norm_cfg
-    check_cfg("the mixer's norm_cfg", norm_cfg)
-    if norm_cfg.get('type') not in ('BN', 'SyncBN'):
-        raise ValueError(f"type of the mixer's norm_cfg must be 'BN' or 'SyncBN', but got {norm_cfg.get('type')!r}")
-    if not norm_cfg.get('track_running_stats', True):
-        raise ValueError("the mixer's norm_cfg must keep running statistics: deployment folds them")
-    return norm_cfg
 
 
 def _being_recorded(x: Tensor) -> bool:

@@ -114,7 +114,7 @@ class PeLK(LargeKernelBackbone):
             )
         self.train()  # freezes what frozen_stages names
 
-    def build_mixer(self, stage: int, channels: int) -> TokenMixer:
+    def build_mixer(self, stage: int, block: int, channels: int) -> TokenMixer:
         """The token mixer of ``stage``, over its kernel and grid."""
         return self._mixer_class(channels, **self._mixer_args[stage])
 

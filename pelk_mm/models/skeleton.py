@@ -1,4 +1,4 @@
-"""The four-stage ConvNeXt skeleton that every large-kernel network of this package stands on."""
+"""The four-stage skeleton that every large-kernel network of this package stands on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..layers.block import LargeKernelBlock
+from ..layers.block import LargeKernelBlock, ResidualBlock
 from ..layers.mixer import TokenMixer
 from ..layers.norm import build_norm
 from ..ops.checks import check_flag, check_int, check_number, check_sequence
@@ -20,10 +20,11 @@ MIN_IMAGE_SIZE = 32
 
 
 class LargeKernelBackbone(BaseModule):
-    """Stem 4x4 stride 4, four stages of :class:`LargeKernelBlock`, LayerNorm + 2x2 stride 2 convolution between them.
+    """Four stages of residual blocks, with a strided convolution before each: ConvNeXt's unless a network says else.
 
-    A network gives its architectures and :meth:`build_mixer`. The contract is that of mmpretrain's ConvNeXt: a tuple of
-    outputs, module names ``downsample_layers.{i}``, ``stages.{i}.{j}``, ``norm{i}``.
+    A network gives its architectures and :meth:`build_mixer`, and where it is no ConvNeXt its own :meth:`build_stem`,
+    :meth:`build_downsample`, :meth:`build_block` and :meth:`build_output_norm`. The contract is that of mmpretrain's
+    ConvNeXt: a tuple of outputs, module names ``downsample_layers.{i}``, ``stages.{i}.{j}``, ``norm{i}``.
 
     Args:
         arch: Name in ``arch_settings``, or ``dict(depths=..., channels=...)`` with four entries each.
@@ -84,41 +85,55 @@ class LargeKernelBackbone(BaseModule):
         self.norm_eval = norm_eval
         self.gap_before_final_norm = gap_before_final_norm
 
-        widths = [in_channels, *self.channels]
+        self.norm_cfg, self.act_cfg = norm_cfg, act_cfg
+        self._block_args: dict[str, Any] = {'layer_scale_init_value': layer_scale_init_value, 'with_cp': with_cp}
+
         rates = [drop_path_rate * i / max(sum(self.depths) - 1, 1) for i in range(sum(self.depths))]
         self.downsample_layers = nn.ModuleList()
         self.stages = nn.ModuleList()
         for i, (depth, channels) in enumerate(zip(self.depths, self.channels, strict=True)):
-            if i == 0:
-                layers = [nn.Conv2d(widths[i], channels, kernel_size=4, stride=4), build_norm(norm_cfg, channels)]
-            else:
-                layers = [build_norm(norm_cfg, widths[i]), nn.Conv2d(widths[i], channels, kernel_size=2, stride=2)]
-            self.downsample_layers.append(nn.Sequential(*layers))
+            self.downsample_layers.append(
+                self.build_downsample(self.channels[i - 1], channels) if i else self.build_stem(channels)
+            )
             self.stages.append(
-                nn.ModuleList(
-                    LargeKernelBlock(
-                        self.build_mixer(i, channels),
-                        channels,
-                        norm_cfg=norm_cfg,
-                        act_cfg=act_cfg,
-                        drop_path_rate=rates.pop(0),
-                        layer_scale_init_value=layer_scale_init_value,
-                        with_cp=with_cp,
-                    )
-                    for _ in range(depth)
-                )
+                nn.ModuleList(self.build_block(i, block, channels, rates.pop(0)) for block in range(depth))
             )
             if i in self.out_indices:
-                self.add_module(f'norm{i}', build_norm(norm_cfg, channels))
+                self.add_module(f'norm{i}', self.build_output_norm(channels))
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def build_mixer(self, stage: int, channels: int) -> TokenMixer:
-        """The token mixer of a block in ``stage`` (0..3)."""
+    def build_mixer(self, stage: int, block: int, channels: int) -> TokenMixer:
+        """The token mixer of the block ``block`` (from 0) of ``stage`` (0..3)."""
         raise NotImplementedError
+
+    def build_block(self, stage: int, block: int, channels: int, drop_path_rate: float) -> ResidualBlock:
+        """One residual block around :meth:`build_mixer`'s mixer."""
+        return LargeKernelBlock(
+            self.build_mixer(stage, block, channels),
+            channels,
+            norm_cfg=self.norm_cfg,
+            act_cfg=self.act_cfg,
+            drop_path_rate=drop_path_rate,
+            **self._block_args,
+        )
+
+    def build_stem(self, channels: int) -> nn.Sequential:
+        """Image (N, in_channels, H, W) to (N, channels, H / 4, W / 4)."""
+        convolution = nn.Conv2d(self.in_channels, channels, kernel_size=4, stride=4)
+        return nn.Sequential(convolution, build_norm(self.norm_cfg, channels))
+
+    def build_downsample(self, in_channels: int, channels: int) -> nn.Sequential:
+        """(N, in_channels, H, W) to (N, channels, H / 2, W / 2), between two stages."""
+        convolution = nn.Conv2d(in_channels, channels, kernel_size=2, stride=2)
+        return nn.Sequential(build_norm(self.norm_cfg, in_channels), convolution)
+
+    def build_output_norm(self, channels: int) -> nn.Module:
+        """The norm of a stage's output."""
+        return build_norm(self.norm_cfg, channels)
 
     def stage_extras(self, stage: int) -> tuple[Tensor, ...]:
         """Tensors that the stage's blocks share and receive beside the feature map."""
@@ -177,10 +192,10 @@ class LargeKernelBackbone(BaseModule):
         return self
 
     def switch_to_deploy(self) -> None:
-        """Merge every mixer's branches and BatchNorms in place; idempotent, the evaluated function stays the same."""
+        """Merge every block's branches and BatchNorms in place; idempotent, the evaluated function stays the same."""
         for i, stage in enumerate(self.stages):
             for block in stage.children():
-                cast(LargeKernelBlock, block).mixer.switch_to_deploy(*self.stage_extras(i))
+                cast(ResidualBlock, block).switch_to_deploy(*self.stage_extras(i))
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Depth of a parameter for layer-wise learning-rate decay, by ConvNeXt's rule.
