@@ -29,11 +29,16 @@ def depthwise_dense(input: Tensor, weight: Tensor, rows: Segments, columns: Segm
     kernel = expand(weight, rows, columns)
     kh, kw = kernel.shape[2:]
     dtype = input.dtype
-    if input.device.type == 'cpu' and dtype == torch.float16 and kw > WIDEST_FAST_ROW:
+    on_cpu = input.device.type == 'cpu'
+    if on_cpu and dtype == torch.float16 and max(kh, kw) > WIDEST_FAST_ROW:
         # oneDNN's float16 depthwise convolution hangs for minutes on wide rows (torch 2.11, avx512_fp16)
         input, kernel, bias = input.float(), kernel.float(), None if bias is None else bias.float()
     needs_grad = torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad)
-    if input.device.type == 'cpu' and input.dtype == torch.float32 and kw > WIDEST_FAST_ROW and not needs_grad:
+    is_fast_so = input.dtype == torch.float32 and kw > WIDEST_FAST_ROW and not needs_grad
+    # oneDNN's weight gradient of a tall narrow kernel on contiguous images is wrong by a third, without a word, where
+    # the map is about as high as the kernel or higher (torch 2.11: 49 x 3 on 50 rows); in channels-last it is right.
+    is_right_so = needs_grad and kh > WIDEST_FAST_ROW >= kw
+    if on_cpu and (is_fast_so or is_right_so):
         input = input.contiguous(memory_format=torch.channels_last)
     bias_map = bias if bias is not None and bias.ndim == 3 else None
     out = F.conv2d(input, kernel, bias if bias_map is None else None, padding=(kh // 2, kw // 2), groups=input.shape[1])

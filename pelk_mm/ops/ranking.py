@@ -16,7 +16,9 @@ from .triton_support import DTYPES as TRITON_DTYPES
 
 #: On a CPU: below this count of taps that reach across the map, transforms cost more than they save.
 FEWEST_TAPS = 80
-#: In evaluation the stock convolution is fast on a CPU, in channels-last layout, on maps of fewer pixels.
+#: In evaluation the stock convolution is fast on a CPU, in channels-last layout: with fewer taps, as stripes have ...
+FEWEST_TAPS_EVALUATION = 256
+#: ... and on maps of fewer pixels.
 FEWEST_PIXELS = 400
 #: On CUDA the stock convolution needs few instructions a tap: fewer taps are not worth another kernel.
 FEWEST_TAPS_CUDA = 100
@@ -72,6 +74,8 @@ def _on_cpu(problem: Problem, taps: int) -> list[tuple[str, str]]:
         return [('fft', 'gradients of large stock convolutions are slow')]
     if problem.reach[1] <= WIDEST_FAST_ROW:
         return [('dense', f'rows of at most {WIDEST_FAST_ROW} taps are fast in stock convolutions')]
+    if taps < FEWEST_TAPS_EVALUATION:
+        return [('dense', f'fewer than {FEWEST_TAPS_EVALUATION} taps: fast in channels-last layout')]
     if problem.input.shape[2] * problem.input.shape[3] < FEWEST_PIXELS:
         return [('dense', f'fewer than {FEWEST_PIXELS} pixels: fast in channels-last layout')]
-    return [('fft', f'{FEWEST_PIXELS} pixels or more, and rows wider than {WIDEST_FAST_ROW}')]
+    return [('fft', f'at least {FEWEST_TAPS_EVALUATION} taps and {FEWEST_PIXELS} pixels, in wide rows')]

@@ -34,7 +34,9 @@ def test_automatic_choice():
     assert choose_backend(problem((5, 5), needs_grad=True)).name == 'dense'
     assert choose_backend(problem((13, 13))).name == 'dense'
     assert choose_backend(problem((13, 13), needs_grad=True)).name == 'fft'
-    assert choose_backend(problem((5, 51))).name == 'fft'
+    assert choose_backend(problem((5, 51))).name == 'dense'
+    assert choose_backend(problem((5, 51), needs_grad=True)).name == 'fft'
+    assert choose_backend(problem((7, 51))).name == 'fft'
     assert choose_backend(problem(side=14)).name == 'dense'
     assert choose_backend(problem(side=14, needs_grad=True)).name == 'fft'
 
@@ -166,5 +168,5 @@ def test_the_log_gives_the_reason(monkeypatch, caplog):
     with caplog.at_level(logging.DEBUG, logger='pelk_mm'):
         choose_backend(problem())
         choose_backend(problem(side=14))
-    assert '400 pixels or more, and rows wider than 14' in caplog.text
+    assert 'at least 256 taps and 400 pixels, in wide rows' in caplog.text
     assert 'fewer than 400 pixels: fast in channels-last layout' in caplog.text

@@ -5,7 +5,7 @@ import torch
 from convolution_cases import GRIDS, assert_same, problem, run
 from torch.nn import functional as F
 
-from pelk_mm.ops import SharingGrid, peripheral_conv2d
+from pelk_mm.ops import SharingGrid, depthwise_conv2d, peripheral_conv2d
 
 BACKENDS = ('dense', 'fft')  # 'triton' computes no float64 and has tests of its own
 
@@ -59,6 +59,24 @@ def test_gradcheck(backend, with_bias):
         return peripheral_conv2d(x, weight, grid, bias, backend=backend)
 
     assert torch.autograd.gradcheck(function, tensors)
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(('kernel', 'size'), [((49, 3), (50, 53)), ((51, 3), (64, 28)), ((51, 5), (56, 56))])
+def test_gradients_of_tall_kernels(backend, dtype, kernel, size):
+    """Where oneDNN's weight gradient of a stock convolution is wrong by a third (torch 2.11, contiguous images)."""
+    generator = torch.Generator().manual_seed(0)
+    x, weight = (torch.randn(shape, generator=generator).to(dtype) for shape in ((1, 4, *size), (4, 1, *kernel)))
+    cotangent = torch.randn(x.shape, generator=generator).to(dtype)
+
+    def gradients(dtype, backend):
+        tensors = [tensor.to(dtype).requires_grad_() for tensor in (x, weight)]
+        return torch.autograd.grad(depthwise_conv2d(*tensors, backend=backend), tensors, cotangent.to(dtype))
+
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-2
+    for got, want in zip(gradients(dtype, backend), gradients(torch.float64, 'fft'), strict=True):
+        assert (got - want).abs().max() <= tolerance * want.abs().max()
 
 
 @pytest.mark.parametrize('backend', BACKENDS)
