@@ -24,6 +24,7 @@ from ..ops import visible_sum
 from ..ops.backends import BACKENDS
 from ..ops.library import Forward
 from ..ops.segments import Segments
+from ..ops.shiftwise import FORMS, Branches, Form
 
 aten = torch.ops.aten
 
@@ -41,7 +42,8 @@ class OpCounter(TorchDispatchMode):
         counts: For each module, by its name in ``model``, the multiply-adds by operation of what ran in its own
             ``forward``, children apart. Operations are 'conv', 'linear', 'matmul', 'norm', 'resize' and 'pool' (all by
             mmengine's formulas), and of this package 'depthwise_conv2d', 'auxiliary' (dense kh x kw taps a pixel,
-            padding included) and 'visible_sum' (its two matrix products, once whatever the batch).
+            padding included), 'visible_sum' (its two matrix products, once whatever the batch) and 'shiftwise_conv2d'
+            (as its authors count: the N x N filters on their larger map; shifts are additions and cost nothing).
     """
 
     def __init__(self, model: nn.Module, auxiliary_kernels: Collection[Tensor] = ()) -> None:
@@ -59,7 +61,7 @@ class OpCounter(TorchDispatchMode):
                 pop = module.register_forward_hook(lambda *_: self._leave(), always_call=True)
                 stack.callback(push.remove)
                 stack.callback(pop.remove)
-            stack.enter_context(_ops_report_to(self._depthwise, self._visible_sum))
+            stack.enter_context(_ops_report_to(self._depthwise, self._visible_sum, self._shiftwise))
             super().__enter__()
             self._stack = stack.pop_all()
         return self
@@ -97,14 +99,20 @@ class OpCounter(TorchDispatchMode):
         self._record('visible_sum', channels * kw * size[0] * (kh + size[1]))
         return product.new_empty(channels, *size)
 
+    def _shiftwise(self, input: Tensor, weight: Tensor, *tables: Any) -> Branches:
+        height, width = (size + weight.shape[-1] - 1 for size in input.shape[2:])
+        self._record('shiftwise_conv2d', input.shape[0] * weight.numel() * height * width)
+        return torch.empty_like(input), torch.empty_like(input), torch.empty_like(input)
+
 
 @contextmanager
 def _ops_report_to(
     depthwise: Forward,
     visible: Callable[[Tensor, tuple[int, int]], Tensor],
+    shiftwise: Form,
 ) -> Iterator[None]:
-    """Exchange what our ops compute with: every back-end, and ``visible_sum`` wherever the package holds it."""
-    kept = dict(BACKENDS)
+    """Exchange what our ops compute with: every back-end and form, ``visible_sum`` wherever the package holds it."""
+    kept, kept_forms = dict(BACKENDS), dict(FORMS)
     holders: list[ModuleType] = [
         module
         for name, module in list(sys.modules.items())
@@ -113,11 +121,13 @@ def _ops_report_to(
     try:
         for name, backend in kept.items():
             BACKENDS[name] = replace(backend, run=depthwise)
+        FORMS.update(dict.fromkeys(FORMS, shiftwise))
         for holder in holders:
             vars(holder)['visible_sum'] = visible
         yield
     finally:
         BACKENDS.update(kept)
+        FORMS.update(kept_forms)
         for holder in holders:
             vars(holder)['visible_sum'] = visible_sum
 

@@ -8,14 +8,13 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from ..layers import MIXERS
 from ..layers.partial import count_conv_channels
 from ..models import PeLK
 from ..ops import SharingGrid
 from ..ops.checks import check_odd
 from .charts import new_figure
 
-#: What each mixer of ``pelk_mm.layers.MIXERS`` is called in the legend.
+#: The mixers of the comparison, by their names in ``pelk_mm.layers.MIXERS``, and what the legend calls them.
 LABELS = {'dense': 'dense, K x K', 'stripe': 'stripe, K x n + n x K', 'peripheral': "peripheral, k' x k'"}
 COLOURS = {'dense': 'tab:red', 'stripe': 'tab:orange', 'peripheral': 'tab:blue'}
 Row = dict[str, int]
@@ -104,8 +103,8 @@ def built_parameters(
 
     Built on the ``meta`` device, so that no kernel takes memory. Arguments and errors as for :func:`parameter_curve`.
     """
-    if mixer not in MIXERS:
-        raise ValueError(f'mixer must be one of {", ".join(MIXERS)}, but got {mixer!r}')
+    if mixer not in LABELS:
+        raise ValueError(f'mixer must be one of {", ".join(LABELS)}, but got {mixer!r}')
     options: dict[str, Any] = {'central_size': central_size} if mixer == 'peripheral' else {}
     # The parallel kernel merges into unit cells alone where it is no wider than the centre: the grid stays as it is.
     options['small_kernel'] = {'stripe': stripe_width, 'peripheral': central_size}.get(mixer)

@@ -8,11 +8,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from .drop_path import DropPath
+from .fold import fold_before
 from .mixer import TokenMixer
-from .norm import LayerNorm2d, build_activation, build_norm
+from .norm import LayerNorm2d, batch_norm_scale_and_shift, build_activation, build_norm
 
 
 class ResidualBlock(nn.Module):
@@ -110,12 +112,19 @@ class LargeKernelBlock(ResidualBlock):
             return F.linear(hidden, linear.weight * gamma[:, None], linear.bias * gamma)
         return linear(hidden) * gamma
 
+    def switch_to_deploy(self, pos_embed: Tensor | None = None) -> None:
+        """Merge the mixer, and a BatchNorm behind it into the first linear, in place; idempotent."""
+        super().switch_to_deploy(pos_embed)
+        if isinstance(self.norm, _BatchNorm):
+            fold_before(self.pointwise_conv1, *batch_norm_scale_and_shift(self.norm))
+            self.norm = nn.Identity()
+
 
 def _checkpointed(block: ResidualBlock, x: Tensor, pos_embed: Tensor | None) -> Tensor:
     """Run a block under the non-reentrant checkpoint; its recomputation must not count a batch twice."""
     if torch.compiler.is_compiling():  # it recomputes without the norms' updates, and cannot trace a state of ours
         return checkpoint(block._forward, x, pos_embed, use_reentrant=False)
-    norms = [m for m in block.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = [m for m in block.modules() if isinstance(m, _BatchNorm)]
     first = True
 
     def run(x: Tensor, pos_embed: Tensor | None) -> Tensor:
@@ -132,7 +141,7 @@ def _checkpointed(block: ResidualBlock, x: Tensor, pos_embed: Tensor | None) -> 
 class _FrozenStatistics:
     """Keeps BatchNorms normalising by batch statistics while their running statistics stand still."""
 
-    def __init__(self, norms: list[nn.modules.batchnorm._BatchNorm]) -> None:
+    def __init__(self, norms: list[_BatchNorm]) -> None:
         self.norms = [norm for norm in norms if norm.training and norm.track_running_stats]
 
     def __enter__(self) -> None:

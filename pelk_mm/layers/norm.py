@@ -67,18 +67,20 @@ def check_cfg(argument: str, cfg: object) -> None:
         raise TypeError(f"{argument} must be a dict such as dict(type='BN'), but got {cfg!r}")
 
 
-def check_branch_norm_cfg(norm_cfg: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """The config of a mixer's BatchNorms, ``dict(type='BN')`` for None.
+def check_branch_norm_cfg(
+    norm_cfg: Mapping[str, Any] | None, argument: str = "the mixer's norm_cfg"
+) -> Mapping[str, Any]:
+    """The config of BatchNorms that deployment folds, a mixer's say, ``dict(type='BN')`` for None.
 
     Raises:
         TypeError, ValueError: It is no BatchNorm, or one that deployment could not fold.
     """
     norm_cfg = {'type': 'BN'} if norm_cfg is None else norm_cfg
-    check_cfg("the mixer's norm_cfg", norm_cfg)
+    check_cfg(argument, norm_cfg)
     if norm_cfg.get('type') not in ('BN', 'SyncBN'):
-        raise ValueError(f"type of the mixer's norm_cfg must be 'BN' or 'SyncBN', but got {norm_cfg.get('type')!r}")
+        raise ValueError(f"type of {argument} must be 'BN' or 'SyncBN', but got {norm_cfg.get('type')!r}")
     if not norm_cfg.get('track_running_stats', True):
-        raise ValueError("the mixer's norm_cfg must keep running statistics: deployment folds them")
+        raise ValueError(f'{argument} must keep running statistics: deployment folds them')
     return norm_cfg
 
 

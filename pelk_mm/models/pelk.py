@@ -13,12 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from ..layers import MIXERS, TokenMixer
+from ..layers.mixer_table import mixer_builder
+from ..layers.norm import check_branch_norm_cfg
 from ..layers.partial import count_conv_channels
 from ..layers.peripheral import resolve_grid
 from ..ops import SharingGrid
 from ..ops.checks import check_sequence
 from ..registry import MODELS, register
-from .skeleton import LargeKernelBackbone
+from .skeleton import LargeKernelBackbone, check_kernel_sizes
 
 
 @register(MODELS)
@@ -38,8 +40,11 @@ class PeLK(LargeKernelBackbone):
         small_kernel: Parallel small kernel that merges at deployment; None for none (decision D4).
         pos_embed: Reading of the kernel-wise positional embedding, 'visible' or 'bias'; None for no embedding (D2).
         mixer: Token mixer, a name in ``pelk_mm.layers.MIXERS``: 'peripheral', or to compare with 'dense' (RepLKNet's
-            K x K kernel) or 'stripe' (SLaK's K x n and n x K, n = ``small_kernel``). Their authors convolve every
-            channel and have no h: ``conv_ratio=1.0, pos_embed=None``.
+            K x K kernel), 'stripe' (SLaK's K x n and n x K, n = ``small_kernel``), 'dilated' (UniRepLKNet's, without
+            ``small_kernel``), 'inception' (InceptionNeXt's, bands of length K and a square of ``small_kernel``, each on
+            a third of what ``conv_ratio`` leaves), 'shiftwise' (SW's, of N x N filters, N = ``small_kernel``). The last
+            three read no h: 'visible' then stands for None. But for InceptionNeXt's, their authors convolve more:
+            ``conv_ratio=1.0``, SW's 0.77; and none has an h: ``pos_embed=None``.
         width_factor: Multiplies every channel count, of a dict too, truncated. 1.0 for "without sparsity" (D3).
         norm_cfg: LayerNorm of stem, blocks, downsampling and outputs.
         branch_norm_cfg: BatchNorm behind each convolution branch: 'BN' or 'SyncBN'.
@@ -79,32 +84,39 @@ class PeLK(LargeKernelBackbone):
         act_cfg: Mapping[str, Any] = {'type': 'GELU'},  # noqa: B006
         **kwargs: Any,
     ) -> None:
-        if not isinstance(mixer, str) or mixer not in MIXERS:
-            raise ValueError(f'mixer must be one of {", ".join(MIXERS)}, but got {mixer!r}')
-        grids = (None,) * 4 if grids is None else grids
-        for name, value in {'kernel_sizes': kernel_sizes, 'grids': grids}.items():
-            check_sequence(name, value)
-            if len(value) != 4:
-                raise ValueError(f'{name} must have one entry for each of the 4 stages, but got {value!r}')
-        self._mixer_args: list[dict[str, Any]] = [
-            {
+        self._build_mixer, taken = mixer_builder(mixer)
+        kernel_sizes = check_kernel_sizes(kernel_sizes)
+        own_grids: Sequence[SharingGrid | Sequence[int] | None] = (None,) * 4 if grids is None else grids
+        check_sequence('grids', own_grids)
+        if len(own_grids) != 4:
+            raise ValueError(f'grids must have one entry for each of the 4 stages, but got {grids!r}')
+        for name, is_taken, value, default in (
+            ('central_size', 'central_size' in taken, central_size, 5),
+            ('grids', 'grid' in taken, list(own_grids), [None] * 4),
+            ('small_kernel', 'small_kernel' in taken, small_kernel, 5),
+        ):
+            if not is_taken and value != default:
+                raise ValueError(f'mixer={mixer!r} makes no use of {name}: leave it at {default}, but got {value}')
+        check_branch_norm_cfg(branch_norm_cfg)
+        if not MIXERS[mixer].reads_pos_embed:
+            if pos_embed not in ('visible', None):
+                raise ValueError(
+                    f"mixer={mixer!r} reads no embedding: pos_embed must be None or the default 'visible', "
+                    f'but got {pos_embed!r}'
+                )
+            pos_embed = None
+        self._mixer_args: list[dict[str, Any]] = []
+        for kernel_size, grid in zip(kernel_sizes, own_grids, strict=True):
+            args: dict[str, Any] = {
                 'kernel_size': kernel_size,
                 'conv_ratio': conv_ratio,
                 'small_kernel': small_kernel,
                 'norm_cfg': branch_norm_cfg,
                 'pos_embed': pos_embed,
             }
-            for kernel_size in kernel_sizes
-        ]
-        if mixer == 'peripheral':
-            for args, grid in zip(self._mixer_args, grids, strict=True):
-                args['grid'] = resolve_grid(args['kernel_size'], central_size, grid)
-        elif central_size != 5 or any(grid is not None for grid in grids):
-            raise ValueError(
-                f"central_size and grids shape the sharing grid of mixer='peripheral': with mixer={mixer!r} leave them "
-                f'at 5 and None, but got central_size={central_size}, grids={grids}'
-            )
-        self._mixer_class = MIXERS[mixer]
+            if 'grid' in taken:
+                args['grid'] = resolve_grid(kernel_size, central_size, grid)
+            self._mixer_args.append({name: value for name, value in args.items() if name in taken})
         super().__init__(arch, in_channels, width_factor=width_factor, norm_cfg=norm_cfg, act_cfg=act_cfg, **kwargs)
         self.pos_embed = pos_embed
         if pos_embed is not None:
@@ -116,7 +128,7 @@ class PeLK(LargeKernelBackbone):
 
     def build_mixer(self, stage: int, block: int, channels: int) -> TokenMixer:
         """The token mixer of ``stage``, over its kernel and grid."""
-        return self._mixer_class(channels, **self._mixer_args[stage])
+        return self._build_mixer(channels, **self._mixer_args[stage])
 
     def stage_extras(self, stage: int) -> tuple[Tensor, ...]:
         """The stage's positional embedding h, (g, K, K), where there is one."""

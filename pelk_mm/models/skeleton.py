@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..layers.block import LargeKernelBlock, ResidualBlock
 from ..layers.mixer import TokenMixer
 from ..layers.norm import build_norm
-from ..ops.checks import check_flag, check_int, check_number, check_sequence
+from ..ops.checks import check_flag, check_int, check_number, check_odd, check_sequence
 
 #: Smallest image side: the last stage strides by 32.
 MIN_IMAGE_SIZE = 32
@@ -259,3 +259,17 @@ class LargeKernelBackbone(BaseModule):
         if not resolved or len(set(resolved)) < len(resolved):
             raise ValueError(f'out_indices must name at least one stage, none of them twice, but got {out_indices}')
         return resolved
+
+
+def check_kernel_sizes(kernel_sizes: Sequence[int]) -> tuple[int, ...]:
+    """The kernel size of each stage.
+
+    Raises:
+        TypeError, ValueError: Not four odd positive numbers.
+    """
+    check_sequence('kernel_sizes', kernel_sizes)
+    if len(kernel_sizes) != 4:
+        raise ValueError(f'kernel_sizes must have one entry for each of the 4 stages, but got {kernel_sizes!r}')
+    for size in kernel_sizes:
+        check_odd('every entry of kernel_sizes', size)
+    return tuple(kernel_sizes)

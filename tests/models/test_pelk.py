@@ -10,6 +10,7 @@ from pelk_mm.models import PeLK
 from pelk_mm.registry import MODELS
 
 SMALL = {'depths': (1, 1, 2, 1), 'channels': (8, 16, 24, 32)}
+WITH_H = [name for name, mixer in MIXERS.items() if mixer.reads_pos_embed]
 
 
 def make(**kwargs):
@@ -37,19 +38,33 @@ def test_architectures(arch, channels, depths):
     assert [h.shape[1] for h in net.pos_embeds] == [51, 49, 47, 13]
 
 
-@pytest.mark.parametrize('mixer', MIXERS)
-@pytest.mark.parametrize('pos_embed', ['visible', 'bias', None])
+@pytest.mark.parametrize(
+    ('mixer', 'pos_embed'),
+    [(name, mode) for name in MIXERS for mode in ('visible', 'bias', None) if mode != 'bias' or name in WITH_H],
+)
 def test_only_the_mixer_changes(mixer, pos_embed):
     """One argument exchanges the mixer; everything else of the net, its deployment included, stays as it is."""
     net = make(mixer=mixer, pos_embed=pos_embed).eval()
     assert isinstance(net.stages[2][1].mixer, MIXERS[mixer])
     others = {name for name in net.state_dict() if '.mixer.' not in name}
-    assert others == {name for name in make(pos_embed=pos_embed).state_dict() if '.mixer.' not in name}
+    plain = make(pos_embed=pos_embed if mixer in WITH_H else None)
+    assert others == {name for name in plain.state_dict() if '.mixer.' not in name}
     x = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         (expected,) = net(x)
         net.switch_to_deploy()
         torch.testing.assert_close(net(x)[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_mixers_take_pelks_defaults_in_their_own_terms():
+    with torch.device('meta'):
+        mixers = {name: PeLK('tiny', mixer=name, width_factor=1.0).stages[0][0].mixer for name in MIXERS}
+    assert {name: mixer.channels for name, mixer in mixers.items()} == dict.fromkeys(MIXERS, 96)
+    assert {mixer.conv_channels for name, mixer in mixers.items() if name != 'inception'} == {36}
+    inception, shiftwise = mixers['inception'], mixers['shiftwise']
+    assert (inception.branch_channels, inception.square_kernel, inception.band_kernel) == (12, 5, 51)
+    assert (shiftwise.small_kernel, shiftwise.kernel_size) == (5, 51)
+    assert mixers['dilated'].weight.shape == (36, 1, 51, 51)
 
 
 @pytest.mark.parametrize(
@@ -277,7 +292,7 @@ def test_never_replaces_another_packages_class():
             'entry of depths .* at least 1, but got 0',
         ),
         ({'kernel_sizes': (13, 13, 13)}, r'kernel_sizes must have one entry .* got \(13, 13, 13\)'),
-        ({'kernel_sizes': (12, 11, 9, 7)}, 'kernel_size must be odd and positive, but got 12'),
+        ({'kernel_sizes': (12, 11, 9, 7)}, 'every entry of kernel_sizes must be odd and positive, but got 12'),
         ({'grids': (None, None)}, r'grids must have one entry .* got \(None, None\)'),
         ({'out_indices': 4}, r'out_indices must lie in -4..3, but got 4'),
         ({'out_indices': (0, -5)}, r'out_indices must lie in -4..3, but got \(0, -5\)'),
@@ -290,9 +305,29 @@ def test_never_replaces_another_packages_class():
         ({'branch_norm_cfg': {'type': 'BN', 'track_running_stats': False}}, 'must keep running statistics'),
         ({'frozen_stages': 5}, 'frozen_stages must be in 0..4, but got 5'),
         ({'frozen_stages': -1}, 'frozen_stages must be in 0..4, but got -1'),
-        ({'mixer': 'attention'}, "mixer must be one of peripheral, dense, stripe, but got 'attention'"),
-        ({'mixer': 'dense', 'central_size': 7}, "with mixer='dense' leave them at 5 and None, but got central_size=7"),
-        ({'mixer': 'stripe', 'grids': [None, None, None, (3, 1, 3)]}, "with mixer='stripe' leave them at 5 and None"),
+        (
+            {'mixer': 'attention'},
+            "mixer must be one of peripheral, dense, stripe, dilated, inception, shiftwise, but got 'attention'",
+        ),
+        (
+            {'mixer': 'dense', 'central_size': 7},
+            "mixer='dense' makes no use of central_size: leave it at 5, but got 7",
+        ),
+        ({'mixer': 'stripe', 'grids': [None, None, None, (3, 1, 3)]}, r'no use of grids: .* but got .*\(3, 1, 3\)'),
+        (
+            {'mixer': 'dilated', 'small_kernel': 3},
+            "mixer='dilated' makes no use of small_kernel: leave it at 5, but got 3",
+        ),
+        *(
+            ({'mixer': mixer, 'pos_embed': 'bias'}, f"mixer='{mixer}' reads no embedding: .* but got 'bias'")
+            for mixer in MIXERS
+            if mixer not in WITH_H
+        ),
+        ({'mixer': 'inception', 'conv_ratio': 1.5}, r'conv_ratio must be in \(0, 1\], but got 1.5'),
+        ({'mixer': 'shiftwise', 'conv_ratio': 0}, r'conv_ratio must be in \(0, 1\], but got 0'),
+        ({'mixer': 'inception', 'small_kernel': 4}, 'small_kernel must be odd and positive, but got 4'),
+        ({'mixer': 'inception', 'conv_ratio': 0.25}, 'of 8 channels leaves none to convolve'),
+        ({'mixer': 'inception', 'branch_norm_cfg': {'type': 'LN2d'}}, "must be 'BN' or 'SyncBN', but got 'LN2d'"),
         ({'width_factor': 0}, 'width_factor must be positive, but got 0'),
         ({'conv_ratio': 0.01}, 'leaves none to convolve'),
         ({'pos_embed': 'both'}, "pos_embed must be 'visible', 'bias' or None, but got 'both'"),
