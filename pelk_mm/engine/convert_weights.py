@@ -1,0 +1,199 @@
+"""The work of ``tools/model_converters/convert_weights.py``: an authors' checkpoint as one of ours."""
+
+import argparse
+import importlib
+import inspect
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..models.mlp_neck import MlpNeck
+from .atomic import atomic_path
+from .checkpoint import unpickle
+from .errors import CheckpointError, ConfigError, naming
+from .reparameterize import check_target
+from .sparsity_state import first_names
+from .weight_families import FAMILIES, Family, shape_of
+from .weight_rules import Renamed, fill, rename
+
+# Where a checkpoint may hold weights, the first that is there being taken.
+ENTRIES = ('state_dict', 'model', 'state_dict_ema', 'model_ema')
+
+
+@dataclass(frozen=True)
+class Translation:
+    """What a conversion did.
+
+    Attributes:
+        entry: Where in the file the weights were; None for the file itself.
+        others: Other entries that hold weights.
+        model: Configs of the parts of mmpretrain's ``ImageClassifier`` that the result fits, by their names.
+        read: How many keys were read.
+        ignored: Keys that were left out on request.
+    """
+
+    entry: str | None
+    others: list[str]
+    model: dict[str, dict[str, Any]]
+    read: int
+    ignored: list[str]
+
+
+def convert_weights(
+    family: str,
+    checkpoint: str,
+    out: str,
+    arch: str | None = None,
+    backbone_options: Mapping[str, Any] | None = None,
+    entry: str | None = None,
+    ignore: str | None = None,
+    overwrite: bool = False,
+    trust_checkpoint: bool = False,
+) -> Translation:
+    """Write the weights of an authors' checkpoint as ``{'meta', 'state_dict'}`` of a classifier built here.
+
+    Every value of the target is filled in its shape; every key of the source is used. Nothing is written otherwise.
+
+    Args:
+        family: Layout, a name in ``FAMILIES``.
+        checkpoint: Path of the authors' file.
+        out: Where to write.
+        arch: Name of the architecture that the file is to hold; by default what its shapes show.
+        backbone_options: Arguments of the backbone that differ from its defaults and that shapes do not show.
+        entry: Which of ``ENTRIES`` to take; by default the first that the file has.
+        ignore: Regular expression of keys of the source that may be left out.
+        overwrite: Replace ``out`` if it exists.
+        trust_checkpoint: Unpickle the checkpoint without restriction.
+
+    Raises:
+        OutputError: If ``out`` exists, or is the checkpoint itself.
+        CheckpointError: If the checkpoint cannot be read, or is one of another family or variant: the message names
+            the first keys that differ.
+        ConfigError: If an argument is outside its choices, or the backbone cannot be built.
+    """
+    layout = FAMILIES.get(family)
+    if layout is None:
+        raise ConfigError(f'family must be one of {", ".join(FAMILIES)}, but got {family!r}')
+    try:
+        left_out = re.compile(ignore or '(?!)')
+    except re.error as error:
+        raise ConfigError(f'--ignore {ignore!r} is no regular expression: {error}') from error
+    target = check_target(checkpoint, out, overwrite)
+    entry, others, source = _read_weights(checkpoint, entry, trust_checkpoint)
+    ignored = [key for key in source if left_out.fullmatch(key)]
+    found, unused = rename({key: value for key, value in source.items() if key not in ignored}, layout.rules)
+    try:
+        read_args = layout.read_args(found)
+        parts, configs = _build_classifier(layout, found)
+    except KeyError as error:
+        raise CheckpointError(
+            f'checkpoint {checkpoint} is not of family {family}: missing, or of another shape: {error.args[0]}; '
+            f'unused: {first_names(unused) or "none"}'
+        ) from error
+    backbone, config = _build_backbone(layout, read_args, arch, backbone_options or {})
+    template = nn.ModuleDict({'backbone': backbone, **parts}).state_dict()
+    state, faults = fill(template, found, layout.own)
+    faults['unused'] += unused
+    if any(faults.values()):
+        findings = '; '.join(f'{kind}: {first_names(keys)}' for kind, keys in faults.items() if keys)
+        raise CheckpointError(f'checkpoint {checkpoint} of family {family} does not fit {_call(config)}: {findings}')
+    configs = {'backbone': config, **configs}
+    meta = {'family': family, 'source': Path(checkpoint).name, 'entry': entry, 'model': configs}
+    with atomic_path(target) as partial:
+        torch.save({'meta': meta, 'state_dict': state}, partial)
+    return Translation(entry, others, configs, len(source) - len(ignored), ignored)
+
+
+def describe(done: Translation) -> list[str]:
+    """Lines that say what was read, and what a config must say to load the result."""
+    lines = [f'read: {done.read} keys of {done.entry or "the file"}']
+    if done.others:
+        lines[0] += f' (--entry {" or ".join(done.others)} would read others)'
+    if done.ignored:
+        lines.append(f'ignored: {first_names(done.ignored)}')
+    return lines + [f'{part}: {_call(config)}' for part, config in done.model.items()]
+
+
+def _read_weights(
+    path: str | os.PathLike[str], entry: str | None, trust: bool
+) -> tuple[str | None, list[str], dict[str, Tensor]]:
+    """The entry read, the others that were there, and the weights without the prefix of a distributed wrapper."""
+    # The authors keep their command line beside the weights. Rebuilding a Namespace runs no code, and what it holds is
+    # restricted like everything else.
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        checkpoint = unpickle(path, trust=trust)
+    if not isinstance(checkpoint, Mapping):
+        raise CheckpointError(f'checkpoint {path} holds a {type(checkpoint).__name__}, not a dictionary of weights')
+    entries = [name for name in ENTRIES if isinstance(checkpoint.get(name), Mapping)]
+    if entry is not None and entry not in entries:
+        raise CheckpointError(f'checkpoint {path} has no entry {entry}; it has {", ".join(entries) or "none of those"}')
+    if entry is None and entries:
+        entry = entries[0]
+    weights = checkpoint if entry is None else checkpoint[entry]
+    wrong = [str(key) for key, value in weights.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
+    if wrong or not weights:
+        raise CheckpointError(f'checkpoint {path} holds no state dict: {first_names(wrong) or "it"} is no weight')
+    prefix = 'module.' if all(key.startswith('module.') for key in weights) else ''
+    return entry, [e for e in entries if e != entry], {key.removeprefix(prefix): weights[key] for key in weights}
+
+
+def _build_backbone(
+    family: Family, read_args: Mapping[str, Any], arch: str | None, options: Mapping[str, Any]
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The backbone to fill, and its config."""
+    package, _, name = family.network.partition('.')
+    with naming(family.network):
+        network = getattr(importlib.import_module(f'{package}.models'), name)
+    defaults = inspect.signature(network).parameters
+    args = {**family.args, **read_args}
+    args = {key: value for key, value in args.items() if key == 'arch' or value != defaults[key].default}
+    known = _name_of(args['arch'], network.arch_settings, family.width_factor)
+    if arch is not None or known is not None:
+        args['arch'] = arch or known
+    elif family.width_factor != 1.0:
+        args['width_factor'] = 1.0
+    args.update(options)
+    with torch.random.fork_rng(devices=[]), naming(f'the network {_call({"type": family.network, **args})}'):
+        torch.manual_seed(0)
+        backbone = network(**args)
+    if family.prepare is not None:
+        family.prepare(backbone)
+    return backbone, {'type': family.network, **args}
+
+
+def _build_classifier(
+    family: Family, found: Mapping[str, Renamed]
+) -> tuple[dict[str, nn.Module], dict[str, dict[str, Any]]]:
+    """Neck and head that the source has weights for, and their configs; none where it has no classifier."""
+    if 'head.fc.weight' not in found:
+        return {}, {}
+    classes, channels = shape_of(found, 'head.fc.weight', 2)
+    configs: dict[str, dict[str, Any]] = {} if family.neck is None else {'neck': {'type': family.neck}}
+    with torch.device('meta'):  # for the shapes alone: all of these values come from the source
+        parts: dict[str, nn.Module] = {'head': nn.ModuleDict({'fc': nn.Linear(channels, classes)})}
+        if 'neck.fc.weight' in found:
+            inner = shape_of(found, 'neck.fc.weight', 2)[1]
+            parts['neck'] = MlpNeck(inner)
+            configs['neck']['in_channels'] = inner
+    configs['head'] = {'type': 'LinearClsHead', 'num_classes': classes, 'in_channels': channels}
+    return parts, configs
+
+
+def _name_of(arch: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]], width_factor: float) -> str | None:
+    """The name of an architecture, its channels multiplied, that ``arch`` describes."""
+
+    def comparable(arch: Mapping[str, Any], factor: float) -> dict[str, Any]:
+        values = {key: list(value) if isinstance(value, tuple | list) else value for key, value in arch.items()}
+        return {**values, 'channels': [int(width * factor + 1e-6) for width in values['channels']]}
+
+    return next((n for n, known in settings.items() if comparable(known, width_factor) == comparable(arch, 1.0)), None)
+
+
+def _call(config: Mapping[str, Any]) -> str:
+    return f'dict({", ".join(f"{key}={value!r}" for key, value in config.items())})'

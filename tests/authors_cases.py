@@ -1,0 +1,54 @@
+"""Checkpoints of the authors, made up, with what the converter is to be told."""
+
+import authors_nets as authors
+import authors_unirep as unirep
+import torch
+
+from pelk_mm.engine.checkpoint import read_checkpoint
+from pelk_mm.engine.convert_weights import convert_weights
+
+TINY = ((1, 2, 1, 1), (8, 12, 16, 24))
+KERNELS = (13, 11, 9, 7)
+PLAN = ((3,), (13, 13), (13,), (13,))
+
+# family, the authors' state dict, their network, arguments of the converter
+CASES = {
+    'shiftwise': ('shiftwise', unirep.shiftwise_state(*TINY), unirep.shiftwise, {}),
+    'shiftwise-merged': ('shiftwise', unirep.shiftwise_state(*TINY, paths=0), unirep.shiftwise, {}),
+    'shiftwise-5x5': (
+        'shiftwise',
+        unirep.shiftwise_state(*TINY, kernel_sizes=KERNELS, size=5, paths=3),
+        lambda state, x: unirep.shiftwise(state, x, kernel_sizes=KERNELS, edges=1),
+        {'backbone_options': {'kernel_sizes': KERNELS, 'edges': 1}},
+    ),
+    'slak': ('slak', authors.slak_state(*TINY), authors.slak, {}),
+    'slak-later-names': (
+        'slak',
+        authors.slak_state(*TINY, kernel_sizes=KERNELS, names=('Decom1', 'Decom2')),
+        lambda state, x: authors.slak(state, x, names=('Decom1', 'Decom2')),
+        {},
+    ),
+    'unireplknet': ('unireplknet', unirep.unireplknet_state(*TINY, PLAN), unirep.unireplknet, {}),
+    'unireplknet-9x9': (
+        'unireplknet',
+        unirep.unireplknet_state(*TINY, ((9,), (5, 13), (9,), (3,))),
+        unirep.unireplknet,
+        {'backbone_options': {'kernel_sizes': ((9,), (5, 13), (9,), (3,))}},
+    ),
+    'inceptionnext': ('inceptionnext', authors.inceptionnext_state(*TINY), authors.inceptionnext, {}),
+    'replknet': ('replknet', authors.replknet_state(*TINY, KERNELS), authors.replknet, {}),
+    'replknet-xl-form': ('replknet', authors.replknet_state(*TINY, KERNELS, None, 1.5), authors.replknet, {}),
+    'convnext': ('convnext', authors.convnext_state(*TINY), authors.convnext, {}),
+    'convnext-to-pelk': ('convnext-to-pelk', authors.convnext_state(*TINY), authors.convnext, {}),
+}
+
+
+def converter(folder):
+    """Convert whatever ``torch.save`` takes; return the converter's report and the checkpoint written."""
+
+    def convert(family, content, **kwargs):
+        torch.save(content, folder / 'authors.pth')
+        done = convert_weights(family, folder / 'authors.pth', folder / 'ours.pth', overwrite=True, **kwargs)
+        return done, read_checkpoint(folder / 'ours.pth')
+
+    return convert
