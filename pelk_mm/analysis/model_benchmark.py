@@ -10,7 +10,7 @@ from torch import nn
 
 from .benchmark import GateError, Measured, Variant, check_run, gate, measure, reason
 from .machine import benchmark_settings, cache_bytes, check_device
-from .rival_nets import PELKS, RIVALS, build_net, resolve_arch, weight_bytes
+from .rival_nets import NETS, PELKS, RIVALS, build_net, resolve_arch, weight_bytes
 from .rotation import Rotation
 
 #: What ``dtype`` may be: float32, or autocast to one of the others.
@@ -47,7 +47,7 @@ def benchmark_model(
         channels_last: Images and weights of every net in channels-last layout.
         tf32: Let CUDA round float32 to TF32.
         limit: Seconds a call above which a net is skipped.
-        nets: Names from :data:`.rival_nets.RIVALS`; all by default.
+        nets: Names from :data:`.rival_nets.NETS`; the rivals by default.
 
     Raises:
         GateError: Deployment changes the output (in float32, before autocast and compilation).
@@ -81,14 +81,14 @@ def benchmark_model(
 
 
 def check_nets(nets: Collection[str] | None) -> tuple[str, ...]:
-    """The names of the nets to time, all for None.
+    """The names of the nets to time, the rivals for None.
 
     Raises:
-        ValueError: A name is none of :data:`.rival_nets.RIVALS`, or there is none.
+        ValueError: A name is none of :data:`.rival_nets.NETS`, or there is none.
     """
     names = RIVALS if nets is None else tuple(nets)
-    if not names or any(name not in RIVALS for name in names):
-        raise ValueError(f'nets must be some of {", ".join(RIVALS)}, but got {", ".join(names) or "none"}')
+    if not names or any(name not in NETS for name in names):
+        raise ValueError(f'nets must be some of {", ".join(NETS)}, but got {", ".join(names) or "none"}')
     return names
 
 

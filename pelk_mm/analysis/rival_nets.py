@@ -9,15 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..layers import LargeKernelBlock, TokenMixer
+from ..layers import MIXERS, LargeKernelBlock, TokenMixer
 from ..models import LargeKernelBackbone, PeLK
 
-#: The paper's kernels: PeLK, and PeLK-101.
+#: The paper's kernels: PeLK, and PeLK-101. And PeLK with every other mixer of the package.
 PELKS: dict[str, dict[str, Any]] = {
     'pelk': {'kernel_sizes': (51, 49, 47, 13), 'central_size': 5},
     'pelk-101': {'kernel_sizes': (101, 69, 67, 13), 'central_size': 7},
+    **{f'mixer={name}': {'mixer': name} for name in MIXERS if name != 'peripheral'},
 }
-RIVALS = (*PELKS, '7x7', 'stripe', 'stripe nhwc', 'convnext')
+#: What is timed unless nets are named.
+RIVALS = ('pelk', 'pelk-101', '7x7', 'stripe', 'stripe nhwc', 'convnext')
+#: Every name of a net.
+NETS = tuple(dict.fromkeys((*RIVALS, *PELKS)))
 
 
 def resolve_arch(arch: str, channels: Sequence[int] | None = None) -> Any:
@@ -36,9 +40,9 @@ def resolve_arch(arch: str, channels: Sequence[int] | None = None) -> Any:
 
 
 def build_net(name: str, arch: Any, **kwargs: Any) -> nn.Module:
-    """One of :data:`RIVALS`, as built for training.
+    """One of :data:`NETS`, as built for training.
 
-    ``pelk`` and ``pelk-101`` are this package's. ``stripe`` is the same net with stripe kernels on stock convolutions:
+    ``pelk``, ``pelk-101`` and ``mixer=...`` are this package's. ``stripe`` is the same net with stripe kernels on stock convolutions:
     SLaK's pair K x 5 + 5 x K on all channels, small kernel merged and without branch norms, on contiguous images as in
     its authors' code; ``stripe nhwc`` the same in channels-last layout. ``7x7`` has stock 7x7 kernels on all
     channels in their place: a ConvNeXt. ``convnext`` is mmpretrain's.

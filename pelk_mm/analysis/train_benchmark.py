@@ -37,7 +37,7 @@ def benchmark_train(
     A linear classifier of 1000 classes stands on the pooled last output. Arguments as for
     :func:`.model_benchmark.benchmark_model`; float16 steps go through a ``GradScaler``. ``peak_bytes`` of a net counts
     its weights and the states of its optimizer, ``kept_bytes`` what autograd saves for the backward pass (tensors that
-    share a storage once, weights and buffers not).
+    share a storage once; weights, buffers and images not).
 
     Raises:
         GateError: The loss of a PeLK is no finite number.
@@ -118,12 +118,13 @@ class TrainStep:
         self.optimizer.zero_grad(set_to_none=True)
 
     def kept_bytes(self) -> int:
-        """What autograd saves in one forward pass, weights and buffers apart.
+        """What autograd saves in one forward pass; weights, buffers and images apart.
 
         Raises:
             GateError: The loss is no finite number.
         """
-        own = {t.untyped_storage().data_ptr() for t in (*self.model.parameters(), *self.model.buffers())}
+        held = (*self.model.parameters(), *self.model.buffers(), self.images.next())  # copies of images share a storage
+        own = {tensor.untyped_storage().data_ptr() for tensor in held}
         saved: dict[int, int] = {}
 
         def pack(tensor: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ def test_a_diverged_loss_is_not_timed(monkeypatch):
 
 
 class Square(nn.Module):
-    """Keeps its input once, though two products save it, and its output for the mean."""
+    """Keeps its squares once, though two products save them or what they are made of."""
 
     def __init__(self):
         super().__init__()
@@ -86,16 +86,23 @@ class Square(nn.Module):
         return (x * x * self.weight[:, None, None],)
 
 
-def step_of(net):
-    images = Rotation(torch.randn(4, 3, 5, 5), 0, requires_grad=True)
+def step_of(net, cache_bytes=0):
+    images = Rotation(torch.randn(4, 3, 5, 5), cache_bytes, requires_grad=True)
     return TrainStep(net, images, torch.zeros(4, dtype=torch.long), torch.float32)
 
 
-def test_kept_bytes_count_each_storage_once_and_no_weights():
+@pytest.mark.parametrize('cache_bytes', [0, 10**6])
+def test_kept_bytes_count_each_storage_once_and_neither_weights_nor_images(cache_bytes):
     plane = 4 * 3 * 5 * 5 * 4
-    # images and their squares; features of the classifier; log-probabilities, labels and a scalar of the loss
-    least = 2 * plane + 4 * 3 * 4 + 4 * 1000 * 4 + 4 * 8
-    assert least <= step_of(Square()).kept_bytes() <= least + 200
+    # squares; features of the classifier; log-probabilities, labels and a scalar of the loss
+    least = plane + 4 * 3 * 4 + 4 * 1000 * 4 + 4 * 8
+    assert least <= step_of(Square(), cache_bytes).kept_bytes() <= least + 200
+
+
+def test_nets_that_are_named_may_have_any_mixer():
+    result = benchmark_model(**SPECK, nets=['pelk', 'mixer=shiftwise', 'mixer=dilated'])
+    assert [t.name for t in result.timings] == ['pelk', 'mixer=shiftwise', 'mixer=dilated']
+    assert all(t.error is not None for t in result.timings)  # deployed, and still the same
 
 
 def test_a_step_trains_and_leaves_no_gradient():

@@ -27,7 +27,7 @@ from pelk_mm.analysis.machine import check_device, describe_machine  # noqa: E40
 from pelk_mm.analysis.model_benchmark import benchmark_model  # noqa: E402
 from pelk_mm.analysis.op_benchmark import benchmark_op  # noqa: E402
 from pelk_mm.analysis.op_variants import op_variants  # noqa: E402
-from pelk_mm.analysis.rival_nets import RIVALS  # noqa: E402
+from pelk_mm.analysis.rival_nets import NETS  # noqa: E402
 from pelk_mm.analysis.train_benchmark import benchmark_train  # noqa: E402
 from pelk_mm.engine.cli import run_tool  # noqa: E402
 from pelk_mm.engine.errors import ConfigError  # noqa: E402
@@ -61,7 +61,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         command.add_argument('--dtype', choices=('fp32', 'bf16', 'fp16'), default='fp32', help='by autocast')
         command.add_argument('--compile', action='store_true', help='every net through torch.compile')
         command.add_argument('--channels-last', action='store_true', help='images and weights in this layout')
-        command.add_argument('--nets', nargs='+', metavar='NAME', help=f'some of {", ".join(RIVALS)}')
+        command.add_argument('--nets', nargs='+', metavar='NAME', help=f'some of {", ".join(NETS)}')
     sparsity = what.add_parser('sparsity', help='the masks of dynamic sparsity beside a training iteration')
     sparsity.add_argument('--arch', default='tiny')
     sparsity.add_argument('--size', type=int, default=224)
