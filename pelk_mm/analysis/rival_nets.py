@@ -42,10 +42,10 @@ def resolve_arch(arch: str, channels: Sequence[int] | None = None) -> Any:
 def build_net(name: str, arch: Any, **kwargs: Any) -> nn.Module:
     """One of :data:`NETS`, as built for training.
 
-    ``pelk``, ``pelk-101`` and ``mixer=...`` are this package's. ``stripe`` is the same net with stripe kernels on stock convolutions:
-    SLaK's pair K x 5 + 5 x K on all channels, small kernel merged and without branch norms, on contiguous images as in
-    its authors' code; ``stripe nhwc`` the same in channels-last layout. ``7x7`` has stock 7x7 kernels on all
-    channels in their place: a ConvNeXt. ``convnext`` is mmpretrain's.
+    ``pelk``, ``pelk-101`` and ``mixer=...`` are this package's. ``stripe`` is the same net with stripe kernels on stock
+    convolutions: SLaK's pair K x 5 + 5 x K on all channels, small kernel merged and without branch norms, on contiguous
+    images as in its authors' code; ``stripe nhwc`` the same in channels-last layout. ``7x7`` has stock 7x7 kernels on
+    all channels in their place: a ConvNeXt. ``convnext`` is mmpretrain's.
 
     Args:
         name: Of the net.

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..ops import depthwise_conv2d, shiftwise_conv2d
 from ..ops.checks import check_int, check_odd
-from ..ops.shiftwise import count_groups, shiftwise_kernels
+from ..ops.shiftwise import check_stride, count_groups, shiftwise_kernels
 from .mixer import TokenMixer
 from .norm import batch_norm_scale_and_shift, build_norm, check_branch_norm_cfg
 from .shuffles import shuffle_tables, split_channels
@@ -33,6 +33,7 @@ class ShiftwiseConv(TokenMixer):
         small_kernel: N, the size of the filters, odd, at most M.
         rep_paths: P, parallel filters that are summed before the shift; deployment merges them.
         edges: R, shuffles that share the filters.
+        stride: 1: the shifts have no other.
         even: Convolve an even number of channels, as version 2; see :func:`~.shuffles.split_channels`.
         norm_cfg: BatchNorm behind each branch: ``dict(type='BN' | 'SyncBN')``; deployment folds it away.
 
@@ -57,6 +58,7 @@ class ShiftwiseConv(TokenMixer):
         small_kernel: int = 3,
         rep_paths: int = 2,
         edges: int = 4,
+        stride: int = 1,
         even: bool = True,
         norm_cfg: Mapping[str, Any] | None = None,
     ) -> None:
@@ -67,6 +69,7 @@ class ShiftwiseConv(TokenMixer):
             raise ValueError(f'small_kernel must be at most kernel_size={kernel_size}, but got {small_kernel}')
         check_int('rep_paths', rep_paths, 1)
         check_int('edges', edges, 1)
+        check_stride(stride)
         norm_cfg = check_branch_norm_cfg(norm_cfg)
         convolved, passed = split_channels(channels, ghost_ratio, even)
         groups = count_groups(kernel_size, small_kernel)

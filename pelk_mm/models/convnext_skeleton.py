@@ -1,4 +1,4 @@
-"""ConvNeXt with a large kernel for every channel: what SLaK and RepLK51 share."""
+"""ConvNeXt with a large kernel for every channel: what SLaK, RepLK51 and ShiftWiseNetV1 share."""
 
 from __future__ import annotations
 

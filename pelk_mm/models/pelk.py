@@ -39,12 +39,17 @@ class PeLK(LargeKernelBackbone):
         conv_ratio: Share of the channels that are convolved (section 4.3).
         small_kernel: Parallel small kernel that merges at deployment; None for none (decision D4).
         pos_embed: Reading of the kernel-wise positional embedding, 'visible' or 'bias'; None for no embedding (D2).
-        mixer: Token mixer, a name in ``pelk_mm.layers.MIXERS``: 'peripheral', or to compare with 'dense' (RepLKNet's
-            K x K kernel), 'stripe' (SLaK's K x n and n x K, n = ``small_kernel``), 'dilated' (UniRepLKNet's, without
-            ``small_kernel``), 'inception' (InceptionNeXt's, bands of length K and a square of ``small_kernel``, each on
-            a third of what ``conv_ratio`` leaves), 'shiftwise' (SW's, of N x N filters, N = ``small_kernel``). The last
-            three read no h: 'visible' then stands for None. But for InceptionNeXt's, their authors convolve more:
-            ``conv_ratio=1.0``, SW's 0.77; and none has an h: ``pos_embed=None``.
+        mixer: Token mixer, a name in ``pelk_mm.layers.MIXERS``: 'peripheral', or to compare with
+
+            - 'dense': RepLKNet's K x K kernel;
+            - 'stripe': SLaK's K x n and n x K, n = ``small_kernel``;
+            - 'dilated': UniRepLKNet's K x K, with its own parallel kernels in place of ``small_kernel``;
+            - 'inception': InceptionNeXt's bands of length K and square of ``small_kernel``, biased and without
+              BatchNorm, each on a third of the channels that are convolved;
+            - 'shiftwise': SW's kernel of N x N filters, N = ``small_kernel``.
+
+            Their authors have no h, ``pos_embed=None``, and convolve every channel, ``conv_ratio=1.0``, but
+            InceptionNeXt's 3/8 and SW's 0.77. The last three read no h: 'visible' stands for None with them.
         width_factor: Multiplies every channel count, of a dict too, truncated. 1.0 for "without sparsity" (D3).
         norm_cfg: LayerNorm of stem, blocks, downsampling and outputs.
         branch_norm_cfg: BatchNorm behind each convolution branch: 'BN' or 'SyncBN'.

@@ -10,7 +10,8 @@ from typing import Any
 
 from ..layers.shiftwise import ShiftwiseConv
 from ..registry import MODELS, register
-from .skeleton import LargeKernelBackbone, check_kernel_sizes
+from .convnext_skeleton import LargeKernelConvNeXt
+from .skeleton import check_kernel_sizes
 from .unirep_skeleton import UniRepBackbone
 
 
@@ -57,30 +58,19 @@ class ShiftWiseNet(UniRepBackbone):
 
 
 @register(MODELS)
-class ShiftWiseNetV1(LargeKernelBackbone):
+class ShiftWiseNetV1(LargeKernelConvNeXt):
     """The authors' first version: :class:`ShiftwiseConv` in the skeleton of ConvNeXt and SLaK.
 
     Args:
-        arch: 'tiny', 'small', 'base', 'large'; or ``dict(depths=..., channels=...)`` with four entries each.
+        arch: 'tiny', 'small', 'base'; or ``dict(depths=..., channels=...)`` with four entries each.
         in_channels: Channels of the image.
         kernel_sizes: M of each stage, odd.
         small_kernel, ghost_ratio, rep_paths, edges: N, G, P and R of :class:`ShiftwiseConv`.
-        width_factor: Multiplies every channel count, of a dict too, truncated.
-        norm_cfg: LayerNorm of stem, blocks, downsampling and outputs.
-        branch_norm_cfg: BatchNorm behind each branch of the mixers: 'BN' or 'SyncBN'.
-        act_cfg: Activation of the blocks.
-        **kwargs: Every other argument of :class:`LargeKernelBackbone`.
+        **kwargs: Every other argument of :class:`LargeKernelConvNeXt`.
 
     Raises:
         TypeError, ValueError: An argument is outside its choices; the message lists them.
     """
-
-    arch_settings = {
-        'tiny': {'depths': (3, 3, 9, 3), 'channels': (96, 192, 384, 768)},
-        'small': {'depths': (3, 3, 27, 3), 'channels': (96, 192, 384, 768)},
-        'base': {'depths': (3, 3, 27, 3), 'channels': (128, 256, 512, 1024)},
-        'large': {'depths': (3, 3, 27, 3), 'channels': (192, 384, 768, 1536)},
-    }
 
     def __init__(
         self,
@@ -91,23 +81,12 @@ class ShiftWiseNetV1(LargeKernelBackbone):
         ghost_ratio: float = 0.23,
         rep_paths: int = 2,
         edges: int = 4,
-        width_factor: float = 1.0,
-        norm_cfg: Mapping[str, Any] = {'type': 'LN2d', 'eps': 1e-6},  # noqa: B006 (never written to)
-        branch_norm_cfg: Mapping[str, Any] = {'type': 'BN'},  # noqa: B006
-        act_cfg: Mapping[str, Any] = {'type': 'GELU'},  # noqa: B006
         **kwargs: Any,
     ) -> None:
-        self.kernel_sizes = check_kernel_sizes(kernel_sizes)
-        self._mixer_args: dict[str, Any] = {
-            'small_kernel': small_kernel,
-            'ghost_ratio': ghost_ratio,
-            'rep_paths': rep_paths,
-            'edges': edges,
-            'norm_cfg': branch_norm_cfg,
-        }
-        super().__init__(arch, in_channels, width_factor=width_factor, norm_cfg=norm_cfg, act_cfg=act_cfg, **kwargs)
-        self.train()  # freezes what frozen_stages names
+        self._shuffle_args: dict[str, Any] = {'ghost_ratio': ghost_ratio, 'rep_paths': rep_paths, 'edges': edges}
+        super().__init__(arch, in_channels, kernel_sizes, small_kernel, **kwargs)
 
     def build_mixer(self, stage: int, block: int, channels: int) -> ShiftwiseConv:
         """A :class:`ShiftwiseConv`, the same tables in every block of a stage."""
-        return ShiftwiseConv(channels, self.kernel_sizes[stage], even=False, **self._mixer_args)
+        kernel_size = self.kernel_sizes[stage]
+        return ShiftwiseConv(channels, kernel_size, even=False, **self._mixer_args, **self._shuffle_args)

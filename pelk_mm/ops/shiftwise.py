@@ -27,6 +27,12 @@ def count_groups(kernel_size: int, small_kernel: int) -> int:
     return -(-kernel_size // small_kernel)
 
 
+def check_stride(stride: object) -> None:
+    """Raise ValueError unless ``stride`` is 1."""
+    if stride != 1:
+        raise ValueError(f'stride must be 1, since groups are shifted on maps of the size of input, but got {stride!r}')
+
+
 def shiftwise_conv2d(
     input: Tensor,
     weight: Tensor,
@@ -35,6 +41,7 @@ def shiftwise_conv2d(
     identity: Tensor,
     kernel_size: int,
     *,
+    stride: int = 1,
     backend: str | None = None,
 ) -> Branches:
     """The three branches of a ShiftwiseConv, zero padding and stride 1, differentiable in ``input`` and ``weight``.
@@ -52,6 +59,7 @@ def shiftwise_conv2d(
         identity: (R, C), whole numbers: for each edge and channel which group is not shifted.
         kernel_size: M, odd, with g = ceil(M / N). Where N does not divide M the kernel reaches further to the right and
             below than M // 2.
+        stride: 1: the shifts have no other.
         backend: None for the fastest; 'groups' for the form of the authors, or a back-end for the stripes.
 
     Returns:
@@ -59,9 +67,10 @@ def shiftwise_conv2d(
 
     Raises:
         TypeError: Wrong types or a mix of dtypes.
-        ValueError: Wrong shapes, an even N or M, different devices, an unknown ``backend``.
+        ValueError: Wrong shapes, an even N or M, another stride, different devices, an unknown ``backend``.
         RuntimeError: The named ``backend`` cannot serve the call.
     """
+    check_stride(stride)
     input, weight, _ = autocast(input, weight, None)
     check_tensors(input, weight, None)
     tables = {'horizontal': horizontal, 'vertical': vertical, 'identity': identity}

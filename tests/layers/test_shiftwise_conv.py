@@ -143,6 +143,7 @@ def test_every_module_draws_the_same_and_nothing_global():
         ({'small_kernel': 15}, ValueError, 'small_kernel must be at most kernel_size=13, but got 15'),
         ({'ghost_ratio': 1.0}, ValueError, r'ghost_ratio must be in \[0, 1\), but got 1.0'),
         ({'rep_paths': 0}, ValueError, 'rep_paths must be at least 1'),
+        ({'stride': 2}, ValueError, 'stride must be 1, since groups are shifted .*, but got 2'),
         ({'edges': 1.5}, TypeError, 'edges must be an int'),
         ({'norm_cfg': {'type': 'LN2d'}}, ValueError, "must be 'BN' or 'SyncBN'"),
     ],

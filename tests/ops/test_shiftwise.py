@@ -174,6 +174,7 @@ X, W, H, V, ID, M = problem(13, 3, 2, (5, 5), torch.float32)
         ({'weight': torch.zeros(4, 4, 3, 3)}, ValueError, r'g = ceil\(13 / 3\) = 5 filters a channel'),
         ({'weight': torch.zeros(3, 5, 3, 3)}, ValueError, 'one kernel for each of the 4 channels'),
         ({'weight': torch.zeros(4, 5, 3, 3).double()}, TypeError, 'weight must have the dtype of input'),
+        ({'stride': 2}, ValueError, 'stride must be 1'),
         ({'kernel_size': 12}, ValueError, 'kernel_size must be odd'),
         ({'kernel_size': 1}, ValueError, 'kernel_size must be at least 3'),
         ({'horizontal': H.float()}, TypeError, 'horizontal must be a tensor of whole numbers, but got torch.float32'),
