@@ -145,9 +145,7 @@ class ShiftwiseConv(TokenMixer):
         kernels = shiftwise_kernels(self.weight.double().sum(0), *self._tables(), self.kernel_size)
         norms = (self.wide_norm, self.tall_norm, self.small_norm)
         scales, shifts = zip(*(batch_norm_scale_and_shift(cast(_BatchNorm, norm)) for norm in norms), strict=True)
-        wide, tall, small = (
-            kernel * scale[:, None, None, None] for kernel, scale in zip(kernels, scales, strict=True)
-        )
+        wide, tall, small = (kernel * scale[:, None, None, None] for kernel, scale in zip(kernels, scales, strict=True))
         middle = self.small_kernel // 2
         small[:, :, middle, middle] += 1.0  # the residual
         margin = (wide.shape[3] - self.small_kernel) // 2

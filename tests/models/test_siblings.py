@@ -18,6 +18,8 @@ TINY_NETS = {
     'SLaK': {'kernel_sizes': (13, 11, 9, 7), 'width_factor': 1.0},
     'RepLK51': {'kernel_sizes': (13, 11, 9, 7)},
     'InceptionNeXt': {},
+    'ShiftWiseNet': {'kernel_sizes': (13, 11, 9, 7), 'ghost_ratio': 0.4},
+    'ShiftWiseNetV1': {'kernel_sizes': (13, 11, 9, 7), 'small_kernel': 5},
 }
 ALL = {'out_indices': (0, 1, 2, 3), 'gap_before_final_norm': False}
 every_net = pytest.mark.parametrize('name', TINY_NETS)
@@ -121,7 +123,7 @@ def test_output_shapes(name, size):
     net, x = make(name, **ALL), torch.randn(2, 3, *size)
     outs = net.train()(x)
     steps = range(2, 6)
-    if name == 'UniRepLKNet':  # overlapping strides round up
+    if name in ('UniRepLKNet', 'ShiftWiseNet'):  # overlapping strides round up
         sides = [tuple(-(-side // 2**step) for side in size) for step in steps]
     else:
         sides = [tuple(side // 2**step for side in size) for step in steps]
