@@ -71,8 +71,8 @@ def shiftwise_conv2d(
         RuntimeError: The named ``backend`` cannot serve the call.
     """
     check_stride(stride)
-    input, weight, _ = autocast(input, weight, None)
-    check_tensors(input, weight, None)
+    input, cast_weight, _ = autocast(input, weight, None)  # the filters are summed before they are rounded
+    check_tensors(input, cast_weight, None)
     tables = {'horizontal': horizontal, 'vertical': vertical, 'identity': identity}
     _check_tables(input, weight, tables, kernel_size)
     if backend is not None and backend not in (*FORMS, *available_backends()):

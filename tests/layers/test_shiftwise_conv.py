@@ -101,6 +101,24 @@ def test_gradients_reach_everything():
     assert all(parameter.grad.any() for parameter in mixer.parameters())
 
 
+def test_autocast_trains():
+    mixer, x = make().train(), torch.randn(4, 16, 9, 20)
+    cotangent = torch.randn(x.shape)
+
+    def gradients(enabled):
+        mixer.zero_grad()
+        with torch.autocast('cpu', torch.bfloat16, enabled=enabled):
+            out = mixer(x)
+        (out * cotangent).sum().backward()
+        return mixer.weight.grad.clone()
+
+    exact, rounded = gradients(False), gradients(True)
+    assert rounded.dtype == torch.float32
+    assert (rounded - exact).norm() < 0.03 * exact.norm()
+    mixer.backend = 'groups'
+    assert (gradients(False) - exact).norm() < 1e-4 * exact.norm()
+
+
 def test_layout_does_not_matter():
     mixer, x = make(), torch.randn(2, 16, 9, 20)
     out = mixer(x)
