@@ -59,7 +59,8 @@ class DensityRecordHook(Hook):
             model = copy.deepcopy(runner.model)
             model.load_state_dict(self.dense)
             model(**data_batch, mode='loss')['loss'].backward()
-        trained = {n: w for n, w in model.named_parameters() if n in NAMES and w.requires_grad}
+        masked = sparse_hook(runner).weights
+        trained = {n: w for n, w in model.named_parameters() if n in masked and w.requires_grad}
         self.scores = {n: abs(w.detach().numpy() * w.grad.numpy()) for n, w in trained.items()}
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):

@@ -10,7 +10,8 @@ from .atomic import atomic_path
 from .checkpoint import read_checkpoint
 from .errors import CheckpointError
 from .reparameterize import check_target
-from .sparsity_state import SPARSITY_KEY, first_names
+from .sparsity_state import SPARSITY_KEY, first_names, fits
+from .sparsity_units import GRANULARITIES
 
 # State dicts of a checkpoint, and what stands before a weight's name in each.
 _STATE_DICTS = {'state_dict': '', 'ema_state_dict': 'module.'}
@@ -66,8 +67,9 @@ def remove_masks(
     dropped = [key for key in state if key == SPARSITY_KEY or (weights_only and key not in _DEPLOYED)]
     with atomic_path(target) as partial:
         torch.save({key: value for key, value in state.items() if key not in dropped}, partial)
-    total = sum(mask.numel() for mask in masks.values())
-    return Removal(len(masks), total - sum(int(mask.sum()) for mask in masks.values()), total, dropped)
+    sizes = {name: state['state_dict'][name].numel() for name in masks}
+    kept = sum(int(mask.sum()) * (sizes[name] // mask.numel()) for name, mask in masks.items())
+    return Removal(len(masks), sum(sizes.values()) - kept, sum(sizes.values()), dropped)
 
 
 def _masked(weights: dict[str, Any], masks: dict[str, Tensor], prefix: str, where: str) -> dict[str, Any]:
@@ -75,7 +77,8 @@ def _masked(weights: dict[str, Any], masks: dict[str, Tensor], prefix: str, wher
     misfits = [
         name
         for name, mask in masks.items()
-        if f'{prefix}{name}' not in weights or weights[f'{prefix}{name}'].shape != mask.shape
+        if f'{prefix}{name}' not in weights
+        or not any(fits(mask, weights[f'{prefix}{name}'].shape, units) for units in GRANULARITIES.values())
     ]
     if misfits:
         raise CheckpointError(f'{where} has no weight that fits the masks of {first_names(misfits)}')

@@ -1,7 +1,6 @@
 """Dynamic sparse training as a hook of mmengine's runner."""
 
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,12 +14,12 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from pelk_mm.ops.checks import check_int, check_number, check_sequence
+from pelk_mm.ops.checks import check_int, check_number
 from pelk_mm.registry import HOOKS, register
 
 from .checkpoint import unwrap
 from .errors import CheckpointError, ConfigError
-from .sparsity import cosine_rate, local_generator, random_mask, snip_counts
+from .sparsity import cosine_rate, snip_counts
 from .sparsity_masked import MaskedWeights
 from .sparsity_snip import snip_scores
 from .sparsity_state import (
@@ -32,7 +31,8 @@ from .sparsity_state import (
     masks_that_fit,
     unpack,
 )
-from .sparsity_weights import maskable_weights, masks_from_zeros
+from .sparsity_units import GRANULARITIES
+from .sparsity_weights import checked_patterns, maskable_weights, masks_from_zeros
 
 MODES = ('dynamic', 'fixed')
 # What only 'dynamic' reads, with its defaults.
@@ -41,8 +41,23 @@ DYNAMIC_ONLY = {
     'prune_rate': 0.5,
     'final_prune_rate': 0.005,
     'update_interval': 2000,
+    'sync_interval': None,
     'seed': None,
 }
+
+# What a checkpoint keeps to compare with on resume; ``seed`` is kept as drawn.
+SETTINGS = (
+    'mode',
+    'granularity',
+    'sparsity',
+    'prune_rate',
+    'final_prune_rate',
+    'update_interval',
+    'sync_interval',
+    'dense_above',
+    'total_steps',
+    'include',
+)
 
 
 @register(HOOKS)
@@ -55,6 +70,12 @@ class DynamicSparsityHook(Hook):
     as many at random, which start at 0; p falls by a cosine from ``prune_rate`` to ``final_prune_rate`` over the run.
     PeLK-T: ``update_interval=2000, prune_rate=0.5``; S and B: ``100, 0.3`` (sources: PeLK, arXiv 2403.07589, section
     4.4; SLaK, arXiv 2207.03620; what they leave open is decision D5 of ``docs/decisions.md``).
+
+    ``granularity='filter'``: masks cover only the parallel paths of mixers (``ShiftwiseConv``) and drop whole N x N
+    filters. SNIP scores are averaged over a filter, and the first masks are the same for all paths; then each path
+    drops its filters of smallest L1 norm and takes up others by itself. Every ``sync_interval``-th move the paths get
+    one mask instead, ranked by norms summed over the paths. SW: ``sparsity=0.3, prune_rate=0.3, update_interval=100,
+    sync_interval=131`` (source: the public code of SW, arXiv 2401.12736; what is ours is decision D6).
 
     ``mode='fixed'``: for fine-tuning. What the loaded checkpoint (``load_from`` or ``init_cfg``) left pruned stays
     zero: its masks where it holds any, else the layers with more than ``1 - dense_above`` exact zeros.
@@ -76,11 +97,15 @@ class DynamicSparsityHook(Hook):
         dense_above: A layer with at least this density is not masked, in (0, 1].
         seed: Of the random choices; None for the runner's.
         log_interval: Optimizer steps between two entries of the log, at least 1.
+        granularity: What is dropped: an 'element', or a 'filter' of modules with ``filter_parameters``.
+        sync_interval: Moves from one that makes the paths of a filter mask equal to the next, at least 1. None for
+            never. Only for ``granularity='filter'``.
 
     Raises:
-        TypeError, ValueError: An argument is out of its range, or given to ``mode='fixed'``, which has no use for it.
-        ConfigError: When a run starts: two such hooks, several optimizers, ``include`` matches nothing.
-        CheckpointError: When a run is resumed: no masks, masks of another model, another sparsity.
+        TypeError, ValueError: An argument is out of its range, or given where nothing uses it (``mode='fixed'``,
+            ``granularity='element'``).
+        ConfigError: When a run starts: two such hooks, several optimizers, ``include`` matches nothing, no filters.
+        CheckpointError: When a run is resumed: no masks, masks of another model, another sparsity or granularity.
     """
 
     priority = 'ABOVE_NORMAL'  # before EMAHook
@@ -96,25 +121,37 @@ class DynamicSparsityHook(Hook):
         dense_above: float = 0.99,
         seed: int | None = None,
         log_interval: int = 1000,
+        granularity: str = 'element',
+        sync_interval: int | None = None,
     ) -> None:
         if mode not in MODES:
             raise ValueError(f'mode must be one of {", ".join(MODES)}, but got {mode!r}')
+        if granularity not in tuple(GRANULARITIES):
+            raise ValueError(f'granularity must be one of {", ".join(GRANULARITIES)}, but got {granularity!r}')
         check_number('sparsity', sparsity, 0)
         if not sparsity < 1:
             raise ValueError(f'sparsity must be in [0, 1), but got {sparsity}')
         check_number('prune_rate', prune_rate, 0, 1)
         check_number('final_prune_rate', final_prune_rate, 0, 1)
         check_int('update_interval', update_interval, 1)
+        if sync_interval is not None:
+            check_int('sync_interval', sync_interval, 1)
+            if granularity != 'filter':
+                raise ValueError(
+                    f"sync_interval={sync_interval} is for the paths of granularity='filter', "
+                    f'but granularity is {granularity!r}'
+                )
         check_number('dense_above', dense_above, 0, 1)
         if not dense_above > 0:
             raise ValueError(f'dense_above must be in (0, 1], but got {dense_above}')
         if seed is not None:
             check_int('seed', seed, 0)
         check_int('log_interval', log_interval, 1)
-        self.include = None if include is None else _checked_patterns(include)
+        self.include = None if include is None else checked_patterns(include)
         self.sparsity, self.prune_rate, self.final_prune_rate = sparsity, prune_rate, final_prune_rate
         self.update_interval, self.seed, self.mode = update_interval, seed, mode
         self.dense_above, self.log_interval = dense_above, log_interval
+        self.granularity, self.sync_interval, self.units = granularity, sync_interval, GRANULARITIES[granularity]
         if mode == 'fixed':
             given = [name for name, default in DYNAMIC_ONLY.items() if getattr(self, name) != default]
             if given:
@@ -140,7 +177,7 @@ class DynamicSparsityHook(Hook):
         if is_model_wrapper(runner.model) and not isinstance(runner.model, DistributedDataParallel):
             kind = type(runner.model).__name__
             raise ConfigError(f'the sparsity hook needs whole weights in every process, which {kind} does not keep')
-        self.weights = maskable_weights(unwrap(runner.model), self.include)
+        self.weights = maskable_weights(unwrap(runner.model), self.include, self.units)
         self.total_steps = math.ceil(runner.max_iters / runner.optim_wrapper._accumulative_counts)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -190,7 +227,7 @@ class DynamicSparsityHook(Hook):
                 'the checkpoint holds no sparsity masks, so dynamic sparse training cannot go on from it. Start anew '
                 "from its weights with --cfg-options load_from=PATH, or keep the zeros they have with mode='fixed'"
             )
-        state = unpack(loaded, self.weights)
+        state = unpack(loaded, self.weights, self.units)
         notes = compare_settings(loaded['settings'], self._settings())
         if self.seed is not None and self.seed != state.seed:
             notes.append(f'seed was {state.seed}, is {self.seed}')
@@ -201,8 +238,8 @@ class DynamicSparsityHook(Hook):
 
     def _find(self, runner: Runner, loaded: Any) -> None:
         """Read the masks off a loaded checkpoint or its zeros."""
-        masks = masks_from_zeros(self.weights, self.dense_above)
-        masks.update(masks_that_fit(loaded, self.weights))
+        masks = masks_from_zeros(self.weights, self.dense_above, self.units)
+        masks.update(masks_that_fit(loaded, self.weights, self.units))
         self.state = SparsityState({name: masks[name] for name in self.weights if name in masks}, 0, 0)
         if not masks:
             runner.logger.warning(
@@ -229,13 +266,11 @@ class DynamicSparsityHook(Hook):
             runner.logger.warning(
                 f'Sparsity: {first_names(unranked)} stay dense: all their weights or all their gradients are zero'
             )
+        scores = {name: self.units.scores(score) for name, score in scores.items()}
         for name, keep in snip_counts(scores, self.sparsity).items() if scores else ():
-            weight = self.weights[name]
-            if keep >= self.dense_above * weight.numel():
-                continue
-            # A layer without any weight could never take one up again.
-            mask = random_mask(weight.shape, max(keep, 1), local_generator(self.state.seed, 0, name))
-            self.state.masks[name] = mask.to(weight.device)
+            if keep < self.dense_above * scores[name].numel():
+                weight = self.weights[name]
+                self.state.masks[name] = self.units.draw(weight.shape, keep, self.state.seed, name).to(weight.device)
         self._start(runner, 'drawn')
         self._log(runner, runner.iter)
 
@@ -246,7 +281,7 @@ class DynamicSparsityHook(Hook):
         averages = [
             dict(hook.ema_model.module.named_parameters()) for hook in runner.hooks if hasattr(hook, 'ema_model')
         ]
-        self.masked = MaskedWeights(self.weights, averages, self.state.masks)
+        self.masked = MaskedWeights(self.weights, averages, self.state.masks, self.units)
         self.masked.apply_to_all()
         runner.logger.info(
             f'Sparsity masks {how}: density {self.masked.total_density():.4f} over {len(self.weights)} layers, '
@@ -268,7 +303,7 @@ class DynamicSparsityHook(Hook):
                 masked.averages_take_up()
             # What the very last step took up could no longer be trained.
             if state.step % self.update_interval == 0 and state.step < self.total_steps:
-                masked.move(self._rate(), state.seed, state.step)
+                masked.move(self._rate(), state.seed, state.step, self._synchronises())
                 check_identical(state.masks, f'at step {state.step}')
         if state.step % self.log_interval == 0:
             self._log(self._runner, self._runner.iter + 1)
@@ -276,6 +311,12 @@ class DynamicSparsityHook(Hook):
     def _rate(self) -> float:
         assert self.state is not None
         return cosine_rate(self.state.step, self.total_steps, self.prune_rate, self.final_prune_rate)
+
+    def _synchronises(self) -> bool:
+        """Whether the move of this step makes the paths equal."""
+        assert self.state is not None
+        move = self.state.step // self.update_interval
+        return self.sync_interval is not None and move % self.sync_interval == 0
 
     def _log(self, runner: Runner, iteration: int) -> None:
         assert self.masked is not None
@@ -288,17 +329,4 @@ class DynamicSparsityHook(Hook):
         runner.visualizer.add_scalars(scalars, step=iteration)
 
     def _settings(self) -> dict[str, Any]:
-        names = ('mode', 'sparsity', 'prune_rate', 'final_prune_rate', 'update_interval', 'dense_above', 'total_steps')
-        return {name: getattr(self, name) for name in names} | {'include': self.include}
-
-
-def _checked_patterns(include: Sequence[str]) -> list[str]:
-    check_sequence('include', include)
-    if not include:
-        raise ValueError('include must name at least one regular expression, or be None for all weights, but got []')
-    for pattern in include:
-        try:
-            re.compile(pattern)
-        except (re.error, TypeError) as error:
-            raise ValueError(f'include must hold regular expressions, but got {pattern!r} ({error})') from error
-    return list(include)
+        return {name: getattr(self, name) for name in SETTINGS}

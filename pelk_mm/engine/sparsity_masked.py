@@ -1,12 +1,11 @@
 """Weights, their averages and their masks together: what happens to them at a step."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from .sparsity import grow, local_generator, prune
+from .sparsity_units import GRANULARITIES, Filters, Units
 
 
 class MaskedWeights:
@@ -16,12 +15,17 @@ class MaskedWeights:
         weights: All maskable weights by name.
         averages: Weight averages of the model (``EMAHook``), by the same names; others are ignored.
         masks: bool tensors by name, on the device of their weight. The dict is kept and updated.
+        units: What an element of a mask stands for.
     """
 
     def __init__(
-        self, weights: Mapping[str, Tensor], averages: Sequence[Mapping[str, Tensor]], masks: dict[str, Tensor]
+        self,
+        weights: Mapping[str, Tensor],
+        averages: Sequence[Mapping[str, Tensor]],
+        masks: dict[str, Tensor],
+        units: Units = GRANULARITIES['element'],
     ) -> None:
-        self.weights, self.averages, self.masks = weights, averages, masks
+        self.weights, self.averages, self.masks, self.units = weights, averages, masks, units
 
     @torch.no_grad()
     def apply(self) -> None:
@@ -39,20 +43,20 @@ class MaskedWeights:
             self._multiply(name, mask)
 
     @torch.no_grad()
-    def move(self, rate: float, seed: int, step: int) -> None:
-        """In each layer drop the ``ceil(rate * kept)`` smallest weights and take up as many at random.
+    def move(self, rate: float, seed: int, step: int, synchronise: bool = False) -> None:
+        """In each layer drop the ``ceil(rate * kept)`` smallest elements of the mask and take up as many at random.
 
         What is dropped is zero at once, in the averages too, and may be drawn again: then it starts anew from zero.
 
         Args:
             rate: p, in [0, 1].
             seed, step: Decide the draw, with the layer's name.
+            synchronise: Make the paths of filter masks equal.
         """
+        move = self.units.synchronise if synchronise and isinstance(self.units, Filters) else self.units.move
         for name, mask in self.masks.items():
-            count = math.ceil(rate * int(mask.sum()))
-            kept = prune(self.weights[name].abs(), mask, count)
-            self._multiply(name, kept)
-            self.masks[name] = grow(kept, count, local_generator(seed, step, name))
+            pruned, self.masks[name] = move(self.weights[name], mask, rate, seed, step, name)
+            self._multiply(name, pruned)
 
     @torch.no_grad()
     def averages_take_up(self) -> None:

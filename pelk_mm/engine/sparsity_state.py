@@ -1,7 +1,7 @@
 """What a checkpoint holds about sparsity, its checks on the way back, and the check that all processes agree."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,11 @@ from mmengine.dist import all_gather, get_world_size
 from torch import Tensor
 
 from .errors import CheckpointError
+from .sparsity_units import Units
 
 SPARSITY_KEY = 'sparsity'  # top-level key of the checkpoint
 _ENTRIES = {'masks': dict, 'shapes': dict, 'step': int, 'seed': int, 'settings': dict}
-_DECIDED_ONCE = ('sparsity', 'dense_above')
+_DECIDED_ONCE = ('granularity', 'sparsity', 'dense_above')
 _NAMED = 3
 
 
@@ -43,7 +44,7 @@ class SparsityState:
         }
 
 
-def unpack(entry: object, weights: Mapping[str, Tensor]) -> SparsityState:
+def unpack(entry: object, weights: Mapping[str, Tensor], units: Units) -> SparsityState:
     """Read a checkpoint's entry for a model with these maskable weights; masks go to their devices.
 
     Raises:
@@ -62,14 +63,16 @@ def unpack(entry: object, weights: Mapping[str, Tensor]) -> SparsityState:
             for name, shape in own.items()
             if name in shapes and list(shapes[name]) != shape
         ],
-        'no mask of the weight': [name for name, mask in masks.items() if name in own and not _fits(mask, own[name])],
+        'no mask of the weight': [
+            name for name, mask in masks.items() if name in own and not fits(mask, own[name], units)
+        ],
     }
     findings['additional'] += [name for name in masks if name not in own and name not in shapes]
     if any(findings.values()):
         text = '; '.join(f'{what}: {first_names(names)}' for what, names in findings.items() if names)
         raise CheckpointError(
             f'the sparsity masks of the checkpoint do not fit the weights that the hook of this config masks ({text}). '
-            'Resume with the model and the include= it was trained with'
+            'Resume with the model, the include= and the granularity= it was trained with'
         )
     return SparsityState(
         {name: mask.to(weights[name].device) for name, mask in masks.items()}, entry['step'], entry['seed']
@@ -79,10 +82,12 @@ def unpack(entry: object, weights: Mapping[str, Tensor]) -> SparsityState:
 def compare_settings(saved: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
     """List the settings that differ from those saved, one phrase each: they hold from here on.
 
+    What the checkpoint does not name is not compared.
+
     Raises:
         CheckpointError: A setting differs that was used once, when the masks were made: going on would ignore it.
     """
-    differ = {key: (saved.get(key), value) for key, value in settings.items() if saved.get(key) != value}
+    differ = {key: (saved[key], value) for key, value in settings.items() if saved.get(key, value) != value}
     if saved.get('mode') == settings['mode'] == 'dynamic':
         for key in _DECIDED_ONCE:
             if key in differ:
@@ -94,13 +99,13 @@ def compare_settings(saved: Mapping[str, Any], settings: Mapping[str, Any]) -> l
     return [f'{key} was {before}, is {now}' for key, (before, now) in differ.items()]
 
 
-def masks_that_fit(entry: object, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def masks_that_fit(entry: object, weights: Mapping[str, Tensor], units: Units) -> dict[str, Tensor]:
     """Take from a checkpoint's entry the masks of the weights that the model shares with it."""
     masks = entry.get('masks') if isinstance(entry, dict) else None
     return {
         name: mask.to(weights[name].device)
         for name, mask in (masks if isinstance(masks, dict) else {}).items()
-        if name in weights and _fits(mask, list(weights[name].shape))
+        if name in weights and fits(mask, weights[name].shape, units)
     }
 
 
@@ -124,8 +129,9 @@ def check_identical(masks: Mapping[str, Tensor], when: str) -> None:
         )
 
 
-def _fits(mask: object, shape: list[int]) -> bool:
-    return isinstance(mask, Tensor) and mask.dtype == torch.bool and list(mask.shape) == shape
+def fits(mask: object, weight_shape: Sequence[int], units: Units) -> bool:
+    """Whether something is a mask of such a weight."""
+    return isinstance(mask, Tensor) and mask.dtype == torch.bool and list(mask.shape) == units.shape(weight_shape)
 
 
 def first_names(names: list[str]) -> str:
