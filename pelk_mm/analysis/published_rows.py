@@ -1,20 +1,31 @@
-"""The paper's rows of parameters and FLOPs, and the table that sets our counts beside them."""
+"""Published rows of parameters and FLOPs, and the table that sets our counts beside them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from .complexity import Complexity
 
 SPARSITY = 0.4
-#: What the paper gives for Cascade Mask R-CNN with ConvNeXt-T, in G: its detectors are compared as differences to it.
+#: What the PeLK paper gives for Cascade Mask R-CNN with ConvNeXt-T, in G: its detectors are compared as differences.
 CONVNEXT_T_GMACS = 741.0
+
+#: The form of a net that published figures describe, and what the table says of it.
+Form = Literal['pelk', 'slak', 'dense', 'merged', 'deployed']
+FORMS: Mapping[Form, str] = {
+    'pelk': '40 % zeros, without h and 5x5',
+    'slak': '40 % zeros',
+    'dense': 'as trained',
+    'merged': 'paths merged',
+    'deployed': 'deployed',
+}
 
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """A row of the paper's tables.
+    """A row of somebody's table.
 
     Attributes:
         name: The model.
@@ -22,6 +33,12 @@ class PublishedRow:
         shape: (H, W) of the image that it is counted on.
         params: As printed, in millions.
         gmacs: FLOPs as printed, in billions of multiply-adds.
+        source: Where it is printed: 'paper', the 'README' of the authors' code, or 'note', a third party's reading
+            note of the paper.
+        form: What the figures describe: the net with 40 % of the weights of backbone and classifier at zero, by the
+            PeLK paper's convention ('pelk') or with every parameter of several dimensions sparse ('slak'); dense as
+            trained; dense with SW's rep paths merged; or deployed.
+        overrides: What differs from the config, by dotted names.
     """
 
     name: str
@@ -29,9 +46,17 @@ class PublishedRow:
     shape: tuple[int, int]
     params: float
     gmacs: float
+    source: Literal['paper', 'README', 'note'] = 'paper'
+    form: Form = 'pelk'
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _upernet_widths(*channels: int) -> dict[str, Any]:
+    return {'model.decode_head.in_channels': list(channels), 'model.auxiliary_head.in_channels': channels[2]}
 
 
 IMAGENET, ADE20K, COCO = (224, 224), (512, 2048), (800, 1280)
+_SMALL, _BASE = ({'model.backbone.arch': arch} for arch in ('small', 'base'))
 ROWS = (
     PublishedRow('PeLK-T', 'pelk_t_imagenet', IMAGENET, 29, 5.6),
     PublishedRow('PeLK-S', 'pelk_s_imagenet', IMAGENET, 50, 10.7),
@@ -46,40 +71,109 @@ ROWS = (
     PublishedRow('Cascade Mask R-CNN PeLK-S', 'cascade_mask_rcnn_pelk_s_coco', COCO, 108, 874),
     PublishedRow('Cascade Mask R-CNN PeLK-B', 'cascade_mask_rcnn_pelk_b_coco', COCO, 147, 1028),
     PublishedRow('Cascade Mask R-CNN PeLK-B-101', 'cascade_mask_rcnn_pelk_b_101_coco', COCO, 147, 1127),
+    PublishedRow('SW-T', 'sw_t_imagenet', IMAGENET, 31, 5.0, 'note', 'merged'),
+    PublishedRow('SW-S', 'sw_s_imagenet', IMAGENET, 56, 9.4, 'note', 'merged'),
+    PublishedRow('UperNet SW-T', 'upernet_sw_t_ade20k', ADE20K, 61.73, 948.12, 'README', 'merged'),
+    PublishedRow('UperNet SW-S', 'upernet_sw_s_ade20k', ADE20K, 87.5, 1039.21, 'README', 'merged'),
+    PublishedRow('Cascade Mask R-CNN SW-T', 'cascade_mask_rcnn_sw_t_coco', COCO, 86.89, 751.21, 'README', 'merged'),
+    PublishedRow('Cascade Mask R-CNN SW-S', 'cascade_mask_rcnn_sw_s_coco', COCO, 110.48, 839.27, 'README', 'merged'),
+    PublishedRow('SLaK-T', 'slak_t_imagenet', IMAGENET, 30, 5.0, 'README', 'slak'),
+    PublishedRow('SLaK-S', 'slak_t_imagenet', IMAGENET, 55, 9.8, 'README', 'slak', _SMALL),
+    PublishedRow(
+        'SLaK-B', 'slak_t_imagenet', IMAGENET, 95, 17.1, 'README', 'slak', {**_BASE, 'model.head.in_channels': 1331}
+    ),
+    PublishedRow('UperNet SLaK-T', 'upernet_slak_t_ade20k', ADE20K, 65, 936, 'README', 'slak'),
+    PublishedRow('UperNet SLaK-S', 'upernet_slak_t_ade20k', ADE20K, 91, 1028, 'README', 'slak', _SMALL),
+    PublishedRow(
+        'UperNet SLaK-B',
+        'upernet_slak_t_ade20k',
+        ADE20K,
+        135,
+        1172,
+        'README',
+        'slak',
+        {**_BASE, **_upernet_widths(166, 332, 665, 1331)},
+    ),
+    PublishedRow('UniRepLKNet-T', 'unireplknet_t_imagenet', IMAGENET, 31.0, 4.9, 'README', 'deployed'),
+    PublishedRow(
+        'UniRepLKNet-S',
+        'unireplknet_t_imagenet',
+        IMAGENET,
+        55.6,
+        9.1,
+        'README',
+        'deployed',
+        {**_SMALL, 'model.head.in_channels': 768},
+    ),
+    PublishedRow('UperNet UniRepLKNet-T', 'upernet_unireplknet_t_ade20k', ADE20K, 61, 946, 'README', 'deployed'),
+    PublishedRow(
+        'UperNet UniRepLKNet-S',
+        'upernet_unireplknet_t_ade20k',
+        ADE20K,
+        86,
+        1036,
+        'README',
+        'deployed',
+        {**_SMALL, **_upernet_widths(96, 192, 384, 768)},
+    ),
+    PublishedRow(
+        'Cascade Mask R-CNN UniRepLKNet-T',
+        'cascade_mask_rcnn_unireplknet_t_coco',
+        COCO,
+        89,
+        749,
+        'README',
+        'deployed',
+    ),
+    PublishedRow(
+        'Cascade Mask R-CNN UniRepLKNet-S',
+        'cascade_mask_rcnn_unireplknet_t_coco',
+        COCO,
+        113,
+        835,
+        'README',
+        'deployed',
+        {**_SMALL, 'model.neck.in_channels': [96, 192, 384, 768]},
+    ),
+    PublishedRow('InceptionNeXt-T', 'inceptionnext_t_imagenet', IMAGENET, 28, 4.2, 'README', 'dense'),
 )
 
 
 def render_table(counts: Mapping[str, Complexity], convnext: Complexity) -> str:
-    """Markdown: one line a row, the paper's figures beside ours.
+    """Markdown: one line a row, the published figures beside ours.
 
     Args:
-        counts: By ``config``, the counts of every row at :data:`SPARSITY`.
+        counts: By ``name``, the counts of every row in its form.
         convnext: Cascade Mask R-CNN with ConvNeXt-T by the same convention, dense.
 
     Raises:
         KeyError: A row was not counted.
     """
     lines = [
-        '| model | image | parameters: paper | ours | FLOPs: paper | ours | | over ConvNeXt-T: paper | ours |',
-        '|---|---|---|---|---|---|---|---|---|',
+        '| model | image | counted | source | parameters: published | ours | FLOPs: published | ours | |'
+        ' over ConvNeXt-T: published | ours |',
+        '|---|---|---|---|---|---|---|---|---|---|---|',
     ]
     for row in ROWS:
-        counted = counts[row.config]
-        gmacs = counted.macs / 1e9
-        paper = f'{row.gmacs:g}' if row.gmacs >= 100 else f'{row.gmacs:.1f}'
-        ours = f'{gmacs:.1f}' if row.gmacs >= 100 else f'{gmacs:.2f}'
+        counted = counts[row.name]
         over = (
             f'+{row.gmacs - CONVNEXT_T_GMACS:g} G | +{(counted.macs - convnext.macs) / 1e9:.1f} G'
-            if row.shape == COCO
+            if row.shape == COCO and row.form == 'pelk'
             else '|'
         )
         lines.append(
-            f'| {row.name} | {row.shape[0]}x{row.shape[1]} | {row.params:g} M | {counted.params_nonzero / 1e6:.2f} M '
-            f'| {paper} G | {ours} G | {100 * (gmacs / row.gmacs - 1):+.1f} % | {over} |'
+            f'| {row.name} | {row.shape[0]}x{row.shape[1]} | {FORMS[row.form]} | {row.source} '
+            f'| {row.params:g} M | {counted.params_nonzero / 1e6:.2f} M | {_flops(row.gmacs, counted.macs)} | {over} |'
         )
-    gmacs = convnext.macs / 1e9
     lines.append(
-        f'| Cascade Mask R-CNN ConvNeXt-T, dense | {COCO[0]}x{COCO[1]} | | {convnext.params / 1e6:.2f} M '
-        f'| {CONVNEXT_T_GMACS:g} G | {gmacs:.1f} G | {100 * (gmacs / CONVNEXT_T_GMACS - 1):+.1f} % | | |'
+        f'| Cascade Mask R-CNN ConvNeXt-T | {COCO[0]}x{COCO[1]} | {FORMS["dense"]} | paper | '
+        f'| {convnext.params / 1e6:.2f} M | {_flops(CONVNEXT_T_GMACS, convnext.macs)} | | |'
     )
     return '\n'.join(lines)
+
+
+def _flops(published: float, macs: int) -> str:
+    """Three cells: published, ours, by how much ours is more."""
+    gmacs = macs / 1e9
+    shown = (f'{published:g}', f'{gmacs:.1f}') if published >= 100 else (f'{published:.1f}', f'{gmacs:.2f}')
+    return f'{shown[0]} G | {shown[1]} G | {100 * (gmacs / published - 1):+.1f} %'

@@ -1,18 +1,22 @@
-"""Counting the configs of the paper's rows: the work of ``tools/analysis_tools/published_rows.py``."""
+"""Counting the configs of published rows: the work of ``tools/analysis_tools/published_rows.py``."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mmengine.config import Config
 
 from ..analysis.complexity import Complexity
-from ..analysis.published_rows import COCO, ROWS, SPARSITY, render_table
+from ..analysis.paper_convention import is_sparse
+from ..analysis.published_rows import COCO, ROWS, SPARSITY, Form, render_table
 from .atomic import write_text_atomic
 from .config import load_config
-from .count_config import count_config
+from .count_config import build_counted, count_config
 from .errors import OutputError
+from .sparsity_weights import maskable_weights
 
 START, END = '<!-- table: begin -->', '<!-- table: end -->'
 
@@ -24,15 +28,53 @@ def count_published_rows(folder: Path) -> tuple[dict[str, Complexity], Complexit
         folder: Where the configs lie.
 
     Returns:
-        The counts of each row, by the stem of its config; and those of the ConvNeXt-T detector that the paper compares
-        with, dense.
+        The counts of each row, by its name; and those of the ConvNeXt-T detector that the PeLK paper compares with,
+        dense.
 
     Raises:
         ConfigError: A config is missing or cannot be counted.
     """
-    counts = {row.config: count_config(load_config(folder / f'{row.config}.py'), row.shape, SPARSITY) for row in ROWS}
+    counts = {
+        row.name: count_form(load_config(folder / f'{row.config}.py', row.overrides), row.shape, row.form)
+        for row in ROWS
+    }
     detector = load_config(folder / 'cascade_mask_rcnn_pelk_t_coco.py')
     return counts, count_config(with_convnext_tiny(detector), COCO, sparsity=0.0)
+
+
+def count_form(cfg: Config, shape: Sequence[int], form: Form) -> Complexity:
+    """Count a config in the form that published figures describe.
+
+    In every form but the deployed one the multiply-adds of the backbone are those of its convolutions and linears,
+    without parallel 5x5 branches.
+
+    Args:
+        cfg: The config.
+        shape: (H, W).
+        form: One of :data:`~pelk_mm.analysis.published_rows.FORMS`.
+
+    Returns:
+        The counts; ``params_nonzero`` are the parameters of that form.
+
+    Raises:
+        ConfigError: The config cannot be counted so.
+    """
+    if form == 'deployed':
+        return count_config(cfg, shape, deploy=True)
+    if form == 'merged':
+        cfg = copy.deepcopy(cfg)
+        cfg.model.backbone.rep_paths = 1
+    counted = count_config(cfg, shape, SPARSITY if form in ('pelk', 'slak') else 0.0)
+    if form == 'pelk':
+        return counted
+    return replace(counted, params_nonzero=counted.params - (_zeros(cfg) if form == 'slak' else 0))
+
+
+def _zeros(cfg: Config) -> int:
+    """How many weights the sparsity hook holds at zero where training is sparse."""
+    model = build_counted(cfg)
+    masked = [weight for name, weight in maskable_weights(model).items() if is_sparse(model, name)]
+    return round(SPARSITY * sum(weight.numel() for weight in masked))
 
 
 def with_convnext_tiny(cfg: Config) -> Config:
@@ -49,7 +91,7 @@ def with_convnext_tiny(cfg: Config) -> Config:
 
 
 def published_table(folder: Path) -> str:
-    """Count all rows and set them beside the paper's, as Markdown; see :func:`count_published_rows`."""
+    """Count all rows and set them beside what is published, as Markdown; see :func:`count_published_rows`."""
     return render_table(*count_published_rows(folder))
 
 

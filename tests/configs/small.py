@@ -1,20 +1,21 @@
-"""Shrinking a config for a step on a CPU: widths, data folder, batch size, workers, image scale and run length only."""
+"""Shrinking a config for a step on a CPU: widths, data folder, batches, workers, image scale and run length only."""
 
 from functools import cache
 from pathlib import Path
 
-import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
+from pelk_mm import models
+from pelk_mm.analysis.weightless import build_weightless
 from pelk_mm.engine.config import fit_to_device, load_config, set_dataloader_defaults
-from pelk_mm.models import PeLK
 
 ROOT = Path(__file__).parents[2] / 'configs'
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob('*.py') if '_base_' not in path.parts)
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 WIDTH = 8
+ACCUMULATED = 4  # batches of two that the made-up ImageNet has
 SCALES = {
     # ADE20K, CamVid, the toy scenes
     (2048, 512): (256, 64),
@@ -50,6 +51,8 @@ def small_config(name: str, data_root: Path, work_dir: Path) -> Config:
             batch_size=min(cfg[name].batch_size, 2), num_workers=0, persistent_workers=False, pin_memory=False
         )
         cfg[name].dataset.data_root = str(data_root)
+    if cfg.optim_wrapper.get('accumulative_counts', 1) > ACCUMULATED:
+        cfg.optim_wrapper.accumulative_counts = ACCUMULATED
     for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
         if evaluator.get('ann_file'):
             evaluator.ann_file = evaluator.ann_file.replace(old_root, str(data_root))
@@ -61,10 +64,12 @@ def small_config(name: str, data_root: Path, work_dir: Path) -> Config:
 def narrow(model: Config) -> None:
     """Make every layer narrow; depths, kernels and the number of layers stay."""
     backbone = model.backbone
-    arch = backbone.arch if isinstance(backbone.arch, dict) else PeLK.arch_settings[backbone.arch]
+    arch = backbone.arch
+    if isinstance(arch, str):
+        arch = getattr(models, backbone.type.removeprefix('pelk_mm.')).arch_settings[arch]
     widths = [WIDTH * (i + 1) for i in range(4)]
     backbone.arch = {'depths': list(arch['depths']), 'channels': widths}
-    if backbone.type == 'pelk_mm.PeLK':
+    if backbone.type in ('pelk_mm.PeLK', 'pelk_mm.SLaK'):
         widths = [int(width * backbone.get('width_factor', 1.3) + 1e-6) for width in widths]
     if 'decode_head' in model:
         model.decode_head.update(in_channels=widths, channels=8)
@@ -81,15 +86,17 @@ def narrow(model: Config) -> None:
             head.fc_out_channels = 16
         for extractor in (heads.bbox_roi_extractor, heads.mask_roi_extractor):
             extractor.out_channels = 8
+    elif 'neck' in model:
+        model.neck.in_channels = widths[-1]
+        model.head.in_channels = 3 * widths[-1]
     else:
         model.head.in_channels = widths[-1]
 
 
 def build_backbone(cfg: Config) -> nn.Module:
-    """The backbone alone; PeLK without memory for its weights, which ConvNeXt's constructor does not allow."""
-    place = 'meta' if cfg.model.backbone.type == 'pelk_mm.PeLK' else 'cpu'
-    with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.device(place):
-        return MODELS.build(cfg.model.backbone)
+    """The backbone alone, without memory for its weights where its constructor does not read them."""
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        return build_weightless(lambda: MODELS.build(cfg.model.backbone))
 
 
 def _shrink_scales(node, key=None):

@@ -101,6 +101,9 @@ def test_widths_fit_at_full_size(name):
         assert cfg.model.auxiliary_head.in_channels == widths[2]
     elif cfg.default_scope == 'mmdet':
         assert cfg.model.neck.in_channels == widths
+    elif 'neck' in cfg.model:
+        assert cfg.model.neck.in_channels == widths[3]
+        assert cfg.model.head.in_channels == 3 * widths[3]
     else:
         assert cfg.model.head.in_channels == widths[3]
 

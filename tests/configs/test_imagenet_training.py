@@ -33,6 +33,19 @@ def test_norms_biases_layer_scale_and_h_do_not_decay(name, data, tmp_path):
         assert {group['lr'] for group in groups} == {4e-3}
 
 
+@pytest.mark.parametrize('name', ['sw_t_imagenet.py', 'cascade_mask_rcnn_unireplknet_t_coco.py'])
+def test_what_decays_where_the_authors_have_grn_in_four_dimensions(name, data, tmp_path):
+    cfg = small_config(name, data(name), tmp_path)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        model = MODELS.build(cfg.model)
+        groups = build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups
+    decays = {key: group['weight_decay'] for group in groups for key in group['param_names']}
+    assert sum('.grn.' in key for key in decays) == 2 * 27
+    for key, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert decays[key] == (0.05 if parameter.ndim > 1 or '.grn.' in key else 0.0), key
+
+
 class Snapshots(Hook):
     """Weights before each step of the optimizer, and whenever training ends the average."""
 

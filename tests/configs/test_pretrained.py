@@ -20,6 +20,7 @@ FINE_TUNED = [
     if not name.startswith('demo/') and any(part in name for part in ('_ade20k', '_coco', '_imagenet_384'))
 ]
 ONE_OF_EACH = ['upernet_pelk_t_ade20k.py', 'cascade_mask_rcnn_pelk_t_coco.py', 'pelk_b_imagenet_384.py']
+SIBLINGS = ['upernet_sw_t_ade20k.py', 'upernet_inceptionnext_t_ade20k.py']
 
 
 def init_cfg(cfg):
@@ -28,7 +29,8 @@ def init_cfg(cfg):
 
 def classifier_for(name):
     """The small ImageNet classifier whose backbone is that of config ``name``, with some weights pruned."""
-    cfg = load_config(ROOT / ('pelk_b_imagenet_384.py' if '384' in name else 'pelk_t_imagenet.py'))
+    family = next(part for part in ('pelk', 'sw', 'inceptionnext') if part in name.split('_'))
+    cfg = load_config(ROOT / ('pelk_b_imagenet_384.py' if '384' in name else f'{family}_t_imagenet.py'))
     narrow(cfg.model)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         model = MODELS.build(cfg.model)
@@ -69,7 +71,7 @@ def test_other_ways_to_start_need_no_note():
     assert note_random_start(load_config(name, {'load_from': 'x.pth'})) == []
 
 
-@pytest.mark.parametrize('name', ONE_OF_EACH)
+@pytest.mark.parametrize('name', ONE_OF_EACH + SIBLINGS)
 def test_the_checkpoint_is_loaded(name, data, tmp_path, monkeypatch):
     state = classifier_for(name).state_dict()
     torch.save({'state_dict': state}, tmp_path / 'classifier.pth')

@@ -136,6 +136,71 @@ def test_heads_of_the_cascade_are_those_of_mmdet():
     assert [stage.assigner.pos_iou_thr for stage in cfg.train_cfg.rcnn] == [0.5, 0.6, 0.7]
 
 
+SIBLINGS = {  # network, drop path at ADE20K, at COCO; learning rate and decay at COCO, rate of the decay at ADE20K
+    'sw_t': ('ShiftWiseNet', 0.4, 0.4, 1e-4, 0.8, 1.0),
+    'sw_s': ('ShiftWiseNet', 0.4, 0.5, 1e-4, 0.8, 1.0),
+    'slak_t': ('SLaK', 0.4, 0.4, 2e-4, 0.7, 0.9),
+    'unireplknet_t': ('UniRepLKNet', 0.2, 0.3, 1e-4, 0.8, 1.0),
+    'inceptionnext_t': ('InceptionNeXt', 0.4, 0.4, 2e-4, 0.7, 0.9),
+}
+SIBLING_IMAGENET = {'sw_t': 0.2, 'sw_s': 0.4, 'slak_t': 0.1, 'unireplknet_t': 0.2, 'inceptionnext_t': 0.1}
+COARSE = {'granularity': 'filter', 'sparsity': 0.3, 'prune_rate': 0.3, 'update_interval': 100, 'sync_interval': 131}
+
+
+def sparse_settings(cfg):
+    hooks = [hook for hook in cfg.get('custom_hooks', []) if hook.type == 'pelk_mm.DynamicSparsityHook']
+    return [{key: hook[key] for key in hook if key != 'type'} for hook in hooks]
+
+
+def arch(size):
+    return 'small' if size.endswith('_s') else 'tiny'
+
+
+@pytest.mark.parametrize('size', SIBLINGS)
+def test_siblings_on_imagenet(size):
+    cfg = resolved(f'{size}_imagenet.py')
+    family = size.split('_')[0]
+    backbone = cfg.model.backbone
+    assert (backbone.type, backbone.arch) == (f'pelk_mm.{SIBLINGS[size][0]}', arch(size))
+    assert backbone.drop_path_rate == SIBLING_IMAGENET[size]
+    optimizer, wrapper = cfg.optim_wrapper.optimizer, cfg.optim_wrapper
+    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', 4e-3, 0.05)
+    assert cfg.train_dataloader.batch_size * 8 * wrapper.accumulative_counts == 4096
+    assert cfg.auto_scale_lr.base_batch_size * wrapper.accumulative_counts == 4096
+    warmup, cosine = cfg.param_scheduler
+    assert warmup.end == cosine.begin == (5 if family == 'sw' else 20)
+    assert cosine.end == cfg.train_cfg.max_epochs == 300
+    assert cfg.model.train_cfg.augments == [{'type': 'Mixup', 'alpha': 0.8}, {'type': 'CutMix', 'alpha': 1.0}]
+    assert any(hook.type == 'EMAHook' for hook in cfg.get('custom_hooks', [])) == (family == 'slak')
+    expected = {'sw': [COARSE], 'slak': [{'sparsity': 0.4, 'update_interval': 2000, 'prune_rate': 0.5}]}
+    assert sparse_settings(cfg) == expected.get(family, [])
+
+
+@pytest.mark.parametrize('size', SIBLINGS)
+def test_siblings_downstream(size):
+    network, ade_drop_path, coco_drop_path, coco_lr, coco_decay, ade_decay = SIBLINGS[size]
+    ade, coco = resolved(f'upernet_{size}_ade20k.py'), resolved(f'cascade_mask_rcnn_{size}_coco.py')
+    for cfg, drop_path in ((ade, ade_drop_path), (coco, coco_drop_path)):
+        backbone = cfg.model.backbone
+        assert (backbone.type, backbone.arch) == (f'pelk_mm.{network}', arch(size))
+        assert (backbone.drop_path_rate, backbone.layer_scale_init_value) == (drop_path, 1.0)
+        assert backbone.get('branch_norm_cfg', backbone.get('norm_cfg')) == {'type': 'SyncBN'}
+        assert not backbone.gap_before_final_norm
+        assert cfg.train_dataloader.batch_size * 8 == 16
+        family = size.split('_')[0]
+        fixed = {'sw': [{'mode': 'fixed', 'granularity': 'filter'}], 'slak': [{'mode': 'fixed'}]}
+        assert sparse_settings(cfg) == fixed.get(family, [])
+    assert ade.optim_wrapper.optimizer.lr == 1e-4
+    assert ade.optim_wrapper.paramwise_cfg.decay_rate == ade_decay
+    whole = {'mode': 'whole'}
+    slide = {'mode': 'slide', 'crop_size': (512, 512), 'stride': (341, 341)}
+    assert ade.model.test_cfg == (whole if network == 'UniRepLKNet' else slide)
+    assert (ade.train_cfg.max_iters, coco.train_cfg.max_epochs) == (160_000, 36)
+    assert coco.optim_wrapper.optimizer.lr == coco_lr
+    assert coco.optim_wrapper.paramwise_cfg.decay_rate == coco_decay
+    assert coco.optim_wrapper.paramwise_cfg.decay_type == 'layer_wise'
+
+
 ABLATIONS = [name for name in CONFIGS if name.startswith('ablations/')]
 
 

@@ -9,6 +9,7 @@ import pelk_mm
 from pelk_mm.engine import model_index
 
 SMALL = {'backbone': {'arch': 'atto'}, 'head': {'in_channels': 416}}
+FAMILIES = ('pelk-', 'sw-', 'slak-', 'unireplknet-', 'inceptionnext-')
 
 
 @pytest.fixture
@@ -17,16 +18,17 @@ def mmpretrain(monkeypatch):
     from mmpretrain.apis import ModelHub
 
     monkeypatch.setattr(ModelHub, '_models_dict', dict(ModelHub._models_dict))
-    for name in [name for name in ModelHub._models_dict if 'pelk' in name]:
+    for name in [name for name in ModelHub._models_dict if name.startswith(FAMILIES)]:
         del ModelHub._models_dict[name]
     return mmpretrain
 
 
 def test_names_are_listed_once_and_only_those_that_the_hub_can_build(mmpretrain):
-    assert mmpretrain.list_models('*pelk*') == []
+    before = set(mmpretrain.list_models())
     names = pelk_mm.register_model_index()
-    assert 'pelk-tiny_in1k' in names
-    assert names == pelk_mm.register_model_index() == mmpretrain.list_models('*pelk*')
+    assert {f'{family}tiny_in1k' for family in FAMILIES} <= set(names)
+    assert names == pelk_mm.register_model_index() == sorted(set(mmpretrain.list_models()) - before)
+    assert all(name.startswith(FAMILIES) for name in names)
     assert not [name for name in names if 'ade20k' in name or 'coco' in name]
     assert set(names) <= set(mmpretrain.list_models(task='Image Classification'))
     arches = {name: mmpretrain.apis.ModelHub.get(name).config.model.backbone.arch for name in names}

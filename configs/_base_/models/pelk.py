@@ -1,18 +1,6 @@
 # An ImageNet classifier with a PeLK backbone. The leaf gives arch, drop path and the head's in_channels.
-data_preprocessor = dict(
-    num_classes=1000,
-    mean=[123.675, 116.28, 103.53],
-    std=[58.395, 57.12, 57.375],
-    to_rgb=True,
-)
+_base_ = './classifier.py'
 model = dict(
-    type='ImageClassifier',
     backbone=dict(type='pelk_mm.PeLK', arch='tiny', drop_path_rate=0.1),
-    head=dict(
-        type='LinearClsHead',
-        num_classes=1000,
-        in_channels=998,
-        loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
-        init_cfg=dict(type='TruncNormal', layer='Linear', std=0.02, bias=0.0),
-    ),
+    head=dict(in_channels=998),
 )

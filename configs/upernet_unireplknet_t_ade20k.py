@@ -1,0 +1,28 @@
+# UperNet with UniRepLKNet-T on ADE20K, 512x512, 160k iterations: the authors' recipe, tested on whole images.
+_base_ = [
+    './_base_/models/upernet.py',
+    './_base_/datasets/ade20k.py',
+    './_base_/schedules/schedule_160k.py',
+    './_base_/default_runtime.py',
+]
+# File or URL of the classifier that unireplknet_t_imagenet.py trains. 'none' trains from scratch,
+# far below the published figures.
+pretrained = '{{$PELK_MM_PRETRAINED:none}}'
+crop_size = (512, 512)
+channels = [80, 160, 320, 640]
+model = dict(
+    data_preprocessor=dict(size=crop_size),
+    backbone=dict(type='pelk_mm.UniRepLKNet', arch='tiny', drop_path_rate=0.2, branch_norm_cfg=dict(type='SyncBN')),
+    decode_head=dict(in_channels=channels),
+    auxiliary_head=dict(in_channels=channels[2]),
+)
+if pretrained != 'none':
+    model['backbone']['init_cfg'] = dict(type='Pretrained', checkpoint=pretrained, prefix='backbone.')
+optim_wrapper = dict(
+    paramwise_cfg=dict(
+        # No layer decay.
+        decay_rate=1.0,
+        # The authors' GRN parameters have four dimensions, so their weight decay reaches them; ours have one.
+        custom_keys=dict(grn=dict(decay_mult=1.0)),
+    )
+)
