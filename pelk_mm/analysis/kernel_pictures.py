@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..layers import PartialConv, PeripheralConv2d, StripeConv
+from ..layers import DepthwiseConv, InceptionConv, PartialConv, PeripheralConv2d, ShiftwiseConv, StripeConv
 from ..models import LargeKernelBackbone
+from ..ops.shiftwise import shiftwise_kernels
 from .charts import new_figure
 
 #: Names in the message that a layer is not there: all of PeLK-B's 36.
@@ -53,7 +54,8 @@ def kernel_layers(backbone: nn.Module) -> dict[str, nn.Module]:
     found: dict[str, nn.Module] = {}
     for name, module in backbone.named_modules():
         depthwise = isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
-        if isinstance(module, PartialConv) or (depthwise and max(module.kernel_size) > 1):  # type: ignore[arg-type]
+        mixer = isinstance(module, PartialConv | InceptionConv | ShiftwiseConv)
+        if mixer or (depthwise and max(module.kernel_size) > 1):  # type: ignore[arg-type]
             found[name] = module
     return found
 
@@ -62,7 +64,8 @@ def kernel_layers(backbone: nn.Module) -> dict[str, nn.Module]:
 def layer_kernel(backbone: nn.Module, name: str) -> LayerKernel:
     """Read the kernel of one layer.
 
-    A stripe layer's kernel is the sum of its two stripes, laid over each other in a K x K square.
+    Kernels of a layer that are no squares are laid in one, over each other where they share channels: the stripes, and
+    the shiftwise branches. An inception layer's channels are those of its square kernels, its wide and its tall ones.
 
     Args:
         backbone: Any backbone.
@@ -84,19 +87,25 @@ def layer_kernel(backbone: nn.Module, name: str) -> LayerKernel:
         else:
             sizes = layer.grid.sizes
     elif isinstance(layer, StripeConv):
-        margin = (layer.kernel_size - layer.tall_weight.shape[3]) // 2
-        tall, wide = layer.tall_weight.squeeze(1), layer.wide_weight.squeeze(1)
-        kernel = F.pad(tall, (margin, margin)) + F.pad(wide, (0, 0, margin, margin))
+        kernel = _in_square(layer.tall_weight) + _in_square(layer.wide_weight)
+    elif isinstance(layer, ShiftwiseConv):
+        kernel = _shiftwise(layer)
+    elif isinstance(layer, InceptionConv):
+        side = layer.band_kernel
+        weights = (layer.square_weight, layer.wide_weight, layer.tall_weight)
+        kernel = torch.cat([_in_square(weight, side) for weight in weights])
+    elif isinstance(layer, DepthwiseConv):
+        kernel = layer.weight.squeeze(1)
     elif isinstance(layer, nn.Conv2d):
         kernel = layer.weight.flatten(0, 1)
     else:
         raise ValueError(f'layer {found} is a {type(layer).__name__}, whose kernel this version cannot read')
     form = 'plain'
     pos_embed = None
-    if isinstance(layer, PartialConv):
+    if isinstance(layer, PartialConv | ShiftwiseConv):
         form = 'merged' if layer.deployed else 'before BatchNorm'
-        if layer.pos_embed is not None and isinstance(backbone, LargeKernelBackbone):
-            (pos_embed,) = backbone.stage_extras(int(found.split('.')[1]))
+    if isinstance(layer, PartialConv) and layer.pos_embed is not None and isinstance(backbone, LargeKernelBackbone):
+        (pos_embed,) = backbone.stage_extras(int(found.split('.')[1]))
     return LayerKernel(found, _plain(kernel), _optional(w_theta), sizes, _optional(pos_embed), form)
 
 
@@ -172,6 +181,24 @@ def _resolve(backbone: nn.Module, layers: dict[str, nn.Module], name: str) -> st
     else:
         reason = 'is not in the backbone'
     raise ValueError(f'layer {name!r} {reason}; choose one of: {shown}')
+
+
+def _shiftwise(layer: ShiftwiseConv) -> Tensor:
+    """All branches laid over each other; merged, the residual of the mixer among them."""
+    kernels: tuple[Tensor, ...] = ()
+    if layer.deployed:
+        kernels = (layer.wide_weight, layer.tall_weight)
+    else:
+        kernels = shiftwise_kernels(layer.weight.sum(0), *layer.tables(), layer.kernel_size)
+    side = kernels[0].shape[3]
+    return sum((_in_square(kernel, side) for kernel in kernels), torch.zeros(()))
+
+
+def _in_square(weight: Tensor, side: int | None = None) -> Tensor:
+    """(g, 1, kh, kw) in the middle of zeros, (g, side, side); by default as large as the longer side."""
+    side = max(weight.shape[2:]) if side is None else side
+    rows, columns = ((side - size) // 2 for size in weight.shape[2:])
+    return F.pad(weight.squeeze(1), (columns, columns, rows, rows))
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -121,7 +121,7 @@ class ShiftwiseConv(TokenMixer):
         if self.deployed:
             return depthwise_conv2d(x, self.wide_weight, self.bias) + depthwise_conv2d(x, self.tall_weight)
         wide, tall, small = shiftwise_conv2d(
-            x, self.weight.sum(0), *self._tables(), self.kernel_size, backend=self.backend
+            x, self.weight.sum(0), *self.tables(), self.kernel_size, backend=self.backend
         )
         return self.wide_norm(wide) + self.tall_norm(tall) + self.small_norm(small) + x
 
@@ -142,7 +142,7 @@ class ShiftwiseConv(TokenMixer):
         if self.deployed:
             return
         dtype, trainable = self.weight.dtype, self.weight.requires_grad
-        kernels = shiftwise_kernels(self.weight.double().sum(0), *self._tables(), self.kernel_size)
+        kernels = shiftwise_kernels(self.weight.double().sum(0), *self.tables(), self.kernel_size)
         norms = (self.wide_norm, self.tall_norm, self.small_norm)
         scales, shifts = zip(*(batch_norm_scale_and_shift(cast(_BatchNorm, norm)) for norm in norms), strict=True)
         wide, tall, small = (kernel * scale[:, None, None, None] for kernel, scale in zip(kernels, scales, strict=True))
@@ -176,7 +176,11 @@ class ShiftwiseConv(TokenMixer):
                 nn.Parameter(value.to(bias.dtype), requires_grad=bias.requires_grad) for value in (passed, passed_shift)
             )
 
-    def _tables(self) -> tuple[Tensor, Tensor, Tensor]:
+    def tables(self) -> tuple[Tensor, Tensor, Tensor]:
+        """horizontal and vertical (R, C_r, g), identity (R, C_r), as :func:`~pelk_mm.ops.shiftwise_conv2d` takes them.
+
+        Not there once deployed.
+        """
         return self._table('horizontal'), self._table('vertical'), self._table('identity')
 
     def _table(self, name: str) -> Tensor:

@@ -9,6 +9,7 @@ from torch import nn
 from pelk_mm.analysis.charts import png_bytes
 from pelk_mm.analysis.kernel_pictures import draw_kernel, kernel_layers, layer_kernel
 from pelk_mm.models import PeLK
+from pelk_mm.ops import shiftwise_conv2d
 
 ARCH = {'depths': (1, 2, 1, 1), 'channels': (8, 8, 8, 8)}
 
@@ -39,9 +40,10 @@ def test_a_peripheral_layer(deployed):
     np.testing.assert_array_equal(arrays['segment_sizes'], layer.sizes)
 
 
-def test_a_merged_kernel_is_what_the_net_applies():
+@pytest.mark.parametrize('mixer', ['peripheral', 'stripe', 'dilated', 'shiftwise'])
+def test_a_merged_kernel_is_what_the_net_applies(mixer):
     """The response of the deployed mixer to one lit pixel is its kernel, turned around."""
-    net = build(pos_embed=None)
+    net = build(pos_embed=None, mixer=mixer)
     for norm in net.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.running_var.uniform_(0.5, 2)
@@ -49,10 +51,33 @@ def test_a_merged_kernel_is_what_the_net_applies():
     mixer = net.stages[0][0].mixer
     impulse = torch.zeros(1, 8, 25, 25)
     impulse[:, :, 12, 12] = 1
-    with torch.no_grad():
-        response = mixer(impulse)[0, :3] - mixer.bias[:, None, None]
     kernel = layer_kernel(net, 'stages.0.0.mixer').kernel
-    torch.testing.assert_close(response[:, 6:19, 6:19].flip(1, 2), kernel, rtol=1e-4, atol=1e-6)
+    count, side = kernel.shape[:2]
+    with torch.no_grad():
+        response = mixer(impulse)[0, :count] - mixer.bias[:, None, None]
+    reach = slice(12 - side // 2, 13 + side // 2)
+    torch.testing.assert_close(response[:, reach, reach].flip(1, 2), kernel, rtol=1e-4, atol=1e-6)
+
+
+def test_kernels_of_a_trained_form():
+    """The branches of a shiftwise layer before their norms, an inception layer's three kernels."""
+    net = build(mixer='shiftwise')
+    mixer = net.stages[0][0].mixer
+    shown = layer_kernel(net, 'stages.0.0')
+    assert shown.form == 'before BatchNorm'
+    impulse = torch.zeros(1, mixer.conv_channels, 41, 41)
+    impulse[:, :, 20, 20] = 1
+    branches = shiftwise_conv2d(impulse, mixer.weight.sum(0), *mixer.tables(), 13, backend='groups')
+    reach = slice(20 - shown.kernel.shape[1] // 2, 21 + shown.kernel.shape[1] // 2)
+    response = sum(branches)[0, :, reach, reach].flip(1, 2)
+    torch.testing.assert_close(shown.kernel, response.detach(), rtol=1e-4, atol=1e-6)
+    net = build(mixer='inception')
+    inception, mixer = layer_kernel(net, 'stages.0.0').kernel, net.stages[0][0].mixer
+    assert inception.shape == (3, 13, 13)
+    torch.testing.assert_close(inception[0, 4:9, 4:9], mixer.square_weight[0, 0].detach())
+    torch.testing.assert_close(inception[1, 6], mixer.wide_weight[0, 0, 0].detach())
+    torch.testing.assert_close(inception[2, :, 6], mixer.tall_weight[0, 0, :, 0].detach())
+    assert inception.count_nonzero() == 25 + 13 + 13
 
 
 def test_dense_and_stripe_layers():
