@@ -117,7 +117,7 @@ def _deployed(name: str, arch: object, image: torch.Tensor, device: torch.device
         return net, None
     net = build_net(name, arch, layer_scale_init_value=1.0).to(device)
     net.eval()
-    _randomise_norms(net)
+    randomise_norms(net)
     expected = net(image)[0]
     switch: Callable[[], None] = net.switch_to_deploy  # type: ignore[assignment]
     switch()
@@ -129,7 +129,7 @@ def _run(net: nn.Module, images: Rotation, device: torch.device, dtype: torch.dt
         net(images.next())
 
 
-def _randomise_norms(net: nn.Module) -> None:
+def randomise_norms(net: nn.Module) -> None:
     """Statistics and affine parameters that a wrong merge cannot get right by luck."""
     generator = torch.Generator().manual_seed(0)
     for norm in net.modules():

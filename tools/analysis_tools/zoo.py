@@ -1,0 +1,71 @@
+"""Count and time every network of this package, and show it beside what its authors publish.
+
+python tools/analysis_tools/zoo.py --page docs/zoo.md
+python tools/analysis_tools/zoo.py --only SW-T UniRepLKNet-T --device cuda --batch 64
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+from pelk_mm.analysis.benchmark import GateError  # noqa: E402
+from pelk_mm.analysis.benchmark_tables import describe  # noqa: E402
+from pelk_mm.analysis.machine import check_device, describe_machine  # noqa: E402
+from pelk_mm.analysis.zoo import render_zoo  # noqa: E402
+from pelk_mm.engine.cli import run_tool  # noqa: E402
+from pelk_mm.engine.errors import ConfigError  # noqa: E402
+from pelk_mm.engine.published_rows import write_table  # noqa: E402
+from pelk_mm.engine.zoo import choose, count_zoo, time_zoo  # noqa: E402
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the table and, where asked, put it on its page; 1 when a form was wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--page', type=Path, help='replace the table on this page, such as docs/zoo.md')
+    parser.add_argument('--device', default='cpu', help='cpu or cuda')
+    parser.add_argument('--size', type=int, default=224, help='pixels a side')
+    parser.add_argument('--batch', type=int, default=4)
+    parser.add_argument('--repeats', type=int, default=5, help='samples of each form')
+    parser.add_argument('--only', nargs='+', metavar='NAME', help='some networks; not with --page, which lists all')
+    args = parser.parse_args(argv)
+    if args.only and args.page is not None:
+        raise ConfigError('--only leaves networks out and --page lists all: pass one of them')
+    entries = choose(args.only)
+    try:
+        device = check_device(args.device)
+        counts, skipped = count_zoo(ROOT / 'configs', entries, (args.size, args.size))
+        timed = time_zoo(
+            ROOT / 'configs',
+            [entry for entry in entries if entry.name in counts],
+            size=args.size,
+            batch=args.batch,
+            device=device,
+            repeats=args.repeats,
+            progress=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+    except GateError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    timed.skipped = skipped | timed.skipped
+    command = shlex.join(['python', 'tools/analysis_tools/zoo.py', *argv])
+    shape = f'batches of {args.batch} images of {args.size} x {args.size}, float32'
+    table = (
+        f'```bash\n{command}\n```\n\n{describe(describe_machine(device))}; {shape}, {args.repeats} samples.\n\n'
+        f'{render_zoo(counts, timed, args.batch)}'
+    )
+    print(table)
+    if args.page is not None:
+        write_table(args.page, table)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(run_tool(lambda: main(sys.argv[1:])))
