@@ -70,14 +70,14 @@ def test_every_path_of_the_model_index_is_in_the_wheel(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path)
     mim = tmp_path / 'pelk_mm' / '.mim'
     metafiles = load(mim / 'model-index.yml')['Import']
-    assert len(metafiles) == 3
+    assert len(metafiles) == 6
     for path in metafiles:
         metafile = load(mim / path)
         for model in metafile['Models']:
             assert (mim / model['Config']).is_file(), model['Name']
         for collection in metafile['Collections']:  # this one is relative to the metafile, as modelindex reads it
             assert (mim / path).parent.joinpath(collection['README']).is_file()
-        assert Config.fromfile(mim / metafile['Models'][0]['Config']).model.backbone.type == 'pelk_mm.PeLK'
+        assert Config.fromfile(mim / metafile['Models'][0]['Config']).model.backbone.type.startswith('pelk_mm.')
 
 
 FROM_THE_WHEEL = """
@@ -86,7 +86,8 @@ import pelk_mm
 assert 'mmpretrain' not in sys.modules
 names = pelk_mm.register_model_index()
 from mmpretrain import get_model, list_models
-assert list_models('*pelk*') == names
+assert set(names) <= set(list_models())
+assert {'pelk-tiny_in1k', 'slak-tiny_in1k'} <= set(names)
 model = get_model('pelk-tiny_in1k', backbone=dict(arch='atto'), head=dict(in_channels=416))
 print(pelk_mm.__file__, model._config.filename)
 """
