@@ -9,7 +9,7 @@ from .build import build_runner
 from .checkpoint import read_checkpoint, safe_loading
 from .config import fit_to_device, load_config, set_dataloader_defaults, set_work_dir
 from .data_check import check_loaders
-from .deploy import can_be_deployed
+from .deploy import can_be_deployed, is_deployed
 from .errors import ConfigError
 from .evaluation_flags import enable_tta, set_out, set_show
 from .launch import check_launch
@@ -72,8 +72,9 @@ def evaluate(
             cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), {'type': SwitchToDeployHook}]
         check_vis_backends(cfg)
         check_data(cfg, ['test_dataloader'])
-        if '://' not in checkpoint:
-            read_checkpoint(checkpoint, trust=trust_checkpoint)
+        if '://' not in checkpoint and is_deployed(read_checkpoint(checkpoint, trust=trust_checkpoint)):
+            # Its weights are the average already, and that hook would keep a copy of the model in the trained form.
+            cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks') or [] if not _averages(hook)]
         runner = build_runner(cfg, trust_checkpoint, fit_to_device(cfg))
         if deploy and not can_be_deployed(runner.model):
             raise ConfigError(f'--deploy: the model of {config} has no module with switch_to_deploy()')
@@ -85,3 +86,9 @@ def _require_testing(cfg: Config) -> None:
     missing = [name for name in ('test_cfg', 'test_dataloader', 'test_evaluator') if cfg.get(name) is None]
     if missing:
         raise ConfigError(f'config {cfg.filename} cannot be tested: it lacks {", ".join(missing)}')
+
+
+def _averages(hook: Any) -> bool:
+    """Whether a hook's config names EMAHook, mmengine's or a toolbox's."""
+    kind = hook.get('type') if isinstance(hook, Mapping) else type(hook)
+    return str(getattr(kind, '__name__', kind)).split('.')[-1] == 'EMAHook'

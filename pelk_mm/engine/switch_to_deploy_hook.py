@@ -24,4 +24,7 @@ class SwitchToDeployHook(Hook):
         switched = switch_to_deploy(runner.model)
         if not switched:
             raise ValueError(f'{type(runner.model).__name__} has no module with switch_to_deploy(): nothing to merge')
+        for hook in runner.hooks:  # EMAHook exchanges the weights with those of its copy, which has to look the same
+            if hasattr(hook, 'ema_model'):
+                switch_to_deploy(hook.ema_model.module)
         runner.logger.info(f'Switched to the deployed form: {", ".join(switched)}')

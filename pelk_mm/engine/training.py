@@ -20,6 +20,7 @@ from .data_check import check_loaders
 from .errors import ConfigError, InterruptedTrainingError, naming
 from .launch import check_launch, is_first_process
 from .preflight import check_checkpoints, check_data, check_work_dir, note_random_start
+from .pretrained_check import check_pretrained
 from .runner import SafeRunner
 from .vis_backends import check_vis_backends, enable_tensorboard
 
@@ -89,6 +90,8 @@ def train(
             if cfg.get('load_from') and '://' not in cfg.load_from:
                 read_checkpoint(cfg.load_from, trust=trust_checkpoint)
         runner = build_runner(cfg, trust_checkpoint, notes)
+        if is_first_process() and not cfg.resume:
+            check_pretrained(runner.model, trust_checkpoint)
         check_loaders(runner, loaders)
         with naming('the optimizer'):
             runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)

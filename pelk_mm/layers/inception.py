@@ -67,7 +67,7 @@ class InceptionConv(TokenMixer):
             ValueError: Another channel count, or an embedding.
         """
         self.check_input(x)
-        self._refuse(pos_embed)
+        self.refuse_pos_embed(pos_embed)
         g = self.branch_channels
         passed, square, wide, tall = x.split([self.channels - 3 * g, g, g, g], dim=1)
         parts = (
@@ -88,12 +88,8 @@ class InceptionConv(TokenMixer):
         Raises:
             ValueError: An embedding was given.
         """
-        self._refuse(pos_embed)
+        self.refuse_pos_embed(pos_embed)
         self.deployed = True
-
-    def _refuse(self, pos_embed: Tensor | None) -> None:
-        if pos_embed is not None:
-            raise ValueError('pos_embed must be None: this mixer reads no embedding')
 
     def extra_repr(self) -> str:
         """Channels, kernels and form."""

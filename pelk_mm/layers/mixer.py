@@ -43,6 +43,11 @@ class TokenMixer(nn.Module):
         """Fold y -> scale * y + shift, each (C,) in float64, into the deployed weights: a BatchNorm that follows."""
         raise NotImplementedError
 
+    def refuse_pos_embed(self, pos_embed: Tensor | None) -> None:
+        """Raise ValueError where a mixer that reads no embedding is given one."""
+        if pos_embed is not None:
+            raise ValueError('pos_embed must be None: this mixer reads no embedding')
+
     def check_input(self, x: Tensor) -> None:
         """Raise ValueError unless ``x`` is (N, C, H, W), and holds enough pixels for BatchNorms that are training."""
         if not isinstance(x, Tensor) or x.ndim != 4 or x.shape[1] != self.channels:

@@ -41,18 +41,26 @@ def mixer_builder(name: str) -> tuple[Callable[..., TokenMixer], frozenset[str]]
 
 def _inception(channels: int, kernel_size: int, *, conv_ratio: float, small_kernel: int) -> InceptionConv:
     """Each of the three convolutions takes a third: PeLK's 3/8 of the channels are InceptionNeXt's own 1/8."""
-    count_conv_channels(channels, conv_ratio)  # checks both by the names they have here
+    each = count_conv_channels(channels, conv_ratio) // 3
+    if each < 1:
+        raise ValueError(
+            f'conv_ratio={conv_ratio} of {channels} channels leaves none for each of the three convolutions of '
+            "mixer='inception'; raise one of them"
+        )
     check_odd('small_kernel', small_kernel)
-    return InceptionConv(channels, branch_ratio=conv_ratio / 3, square_kernel=small_kernel, band_kernel=kernel_size)
+    # half a channel more: the ratio is multiplied and truncated again
+    ratio = min((each + 0.5) / channels, 1 / 3)
+    return InceptionConv(channels, branch_ratio=ratio, square_kernel=small_kernel, band_kernel=kernel_size)
 
 
 def _shiftwise(
     channels: int, kernel_size: int, *, conv_ratio: float, small_kernel: int, norm_cfg: Mapping[str, Any] | None
 ) -> ShiftwiseConv:
     """``small_kernel`` is the size of the filters that the large kernel is made of."""
-    count_conv_channels(channels, conv_ratio)
+    passed = channels - count_conv_channels(channels, conv_ratio)
+    ratio = (passed + 0.5) / channels  # half a channel more: it is multiplied and truncated again
     return ShiftwiseConv(
-        channels, kernel_size, ghost_ratio=1 - conv_ratio, small_kernel=small_kernel, norm_cfg=norm_cfg
+        channels, kernel_size, ghost_ratio=ratio, small_kernel=small_kernel, even=False, norm_cfg=norm_cfg
     )
 
 

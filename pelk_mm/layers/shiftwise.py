@@ -107,8 +107,7 @@ class ShiftwiseConv(TokenMixer):
             ValueError: Another channel count, or an embedding.
         """
         self.check_input(x)
-        if pos_embed is not None:
-            raise ValueError('pos_embed must be None: this mixer reads no embedding')
+        self.refuse_pos_embed(pos_embed)
         x = x.permute(0, 2, 3, 1)  # in channels-last memory the gathers, the norms and the linears behind are fast
         mixed = self._mix(_select(x, self._table('rep_channels')).permute(0, 3, 1, 2))
         passed = _select(x, self._table('ghost_channels'))
@@ -137,8 +136,7 @@ class ShiftwiseConv(TokenMixer):
         Raises:
             ValueError: An embedding was given.
         """
-        if pos_embed is not None:
-            raise ValueError('pos_embed must be None: this mixer reads no embedding')
+        self.refuse_pos_embed(pos_embed)
         if self.deployed:
             return
         dtype, trainable = self.weight.dtype, self.weight.requires_grad

@@ -18,7 +18,6 @@ from ..ops.checks import check_int, check_number
 SEED = 123
 
 
-@lru_cache(maxsize=32)
 def shuffle_tables(channels: int, groups: int, edges: int) -> tuple[Tensor, Tensor, Tensor]:
     """Which group stands where in each edge of a ShiftwiseConv.
 
@@ -30,6 +29,13 @@ def shuffle_tables(channels: int, groups: int, edges: int) -> tuple[Tensor, Tens
     Returns:
         horizontal and vertical (R, C_r, g), permutations; identity (R, C_r). int64 on the CPU, not to be written to.
     """
+    # Where tensors are fake (FakeTensorMode), real ones are not welcome, and the fake ones must not be kept.
+    draw = _draw if type(torch.empty(0)) is Tensor else _draw.__wrapped__
+    return draw(channels, groups, edges)
+
+
+@lru_cache(maxsize=32)
+def _draw(channels: int, groups: int, edges: int) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator('cpu').manual_seed(SEED)
     permutations = [
         torch.stack([torch.randperm(groups, generator=generator, device='cpu') for _ in range(edges * channels)])
@@ -38,6 +44,11 @@ def shuffle_tables(channels: int, groups: int, edges: int) -> tuple[Tensor, Tens
     horizontal, vertical = (table.view(edges, channels, groups) for table in permutations)
     identity = [torch.randint(0, groups, (channels,), generator=generator, device='cpu') for _ in range(edges)]
     return horizontal, vertical, torch.stack(identity)
+
+
+def count_convolved(channels: int, ghost_ratio: float, even: bool = True) -> int:
+    """How many channels :func:`split_channels` convolves."""
+    return floor(channels * (1 - ghost_ratio)) // 2 * 2 if even else channels - floor(channels * ghost_ratio)
 
 
 def split_channels(channels: int, ghost_ratio: float, even: bool = True) -> tuple[Tensor, Tensor]:
@@ -59,7 +70,7 @@ def split_channels(channels: int, ghost_ratio: float, even: bool = True) -> tupl
     check_number('ghost_ratio', ghost_ratio)
     if not 0 <= ghost_ratio < 1:
         raise ValueError(f'ghost_ratio must be in [0, 1), but got {ghost_ratio}')
-    convolved = floor(channels * (1 - ghost_ratio)) // 2 * 2 if even else channels - floor(channels * ghost_ratio)
+    convolved = count_convolved(channels, ghost_ratio, even)
     if convolved < 1:
         raise ValueError(f'ghost_ratio={ghost_ratio} of {channels} channels leaves none to convolve: lower it')
     passed = np.sort(np.random.RandomState(SEED).choice(channels, channels - convolved, replace=False))

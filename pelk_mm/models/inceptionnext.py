@@ -34,7 +34,7 @@ class InceptionNeXt(LargeKernelBackbone):
         output_norm_cfg: Norm of each output. None for none, as in the authors' classifier; for dense tasks, where
             several outputs are read, ``dict(type='LN2d', eps=1e-6)`` as elsewhere in this package.
         act_cfg: Activation of the blocks.
-        **kwargs: Every other argument of :class:`LargeKernelBackbone` but ``width_factor``.
+        **kwargs: Every other argument of :class:`LargeKernelBackbone`.
 
     Raises:
         TypeError, ValueError: An argument is outside its choices; the message lists them.

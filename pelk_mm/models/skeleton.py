@@ -192,7 +192,10 @@ class LargeKernelBackbone(BaseModule):
         return self
 
     def switch_to_deploy(self) -> None:
-        """Merge every block's branches and BatchNorms in place; idempotent, the evaluated function stays the same."""
+        """Merge every block's branches and BatchNorms in place; idempotent, the evaluated function stays the same.
+
+        Norms of stem, downsampling and outputs stay, unless a network says else.
+        """
         for i, stage in enumerate(self.stages):
             for block in stage.children():
                 cast(ResidualBlock, block).switch_to_deploy(*self.stage_extras(i))

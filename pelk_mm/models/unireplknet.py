@@ -68,10 +68,15 @@ class UniRepLKNet(UniRepBackbone):
                     f'but got {self.kernel_sizes[stage]!r}'
                 )
             return self.kernel_sizes[stage][block]
-        if stage == 0:
-            return 3
-        period = 1 if stage != 2 or depth <= 9 else 2 if depth <= 18 else 3
-        return 3 if block % period else 13
+        return planned_kernel_size(stage, block, depth)
+
+
+def planned_kernel_size(stage: int, block: int, depth: int) -> int:
+    """K by the authors' plan, in a stage of ``depth`` blocks."""
+    if stage == 0:
+        return 3
+    period = 1 if stage != 2 or depth <= 9 else 2 if depth <= 18 else 3
+    return 3 if block % period else 13
 
 
 def _check_kernel_sizes(kernel_sizes: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:

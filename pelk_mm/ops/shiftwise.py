@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from .backends import available_backends
 from .checks import autocast, check_int, check_odd, check_tensors, without_autocast
+from .dense import exporting
 from .depthwise import depthwise_conv2d
 
 Branches = tuple[Tensor, Tensor, Tensor]
@@ -199,6 +200,13 @@ def _check_tables(input: Tensor, weight: Tensor, tables: dict[str, Tensor], kern
             raise ValueError(f'{name} must have shape ({shape}), but got {tuple(table.shape)}')
         if table.device != input.device:
             raise ValueError(f'{name} must be on the device of input, {input.device}, but got {table.device}')
+        if _is_readable(table) and bool(((table < 0) | (table >= groups)).any()):
+            raise ValueError(f'{name} must hold groups from 0 to {groups - 1}, but got {table.min()} to {table.max()}')
     if len({table.shape[0] for table in tables.values()}) > 1:
         sizes = ', '.join(f'{name} {table.shape[0]}' for name, table in tables.items())
         raise ValueError(f'horizontal, vertical and identity must have the same number of edges, but got {sizes}')
+
+
+def _is_readable(table: Tensor) -> bool:
+    """Whether values may be looked at: elsewhere than on a CPU that waits for the device, in a graph it breaks it."""
+    return type(table) is Tensor and table.device.type == 'cpu' and not (torch.compiler.is_compiling() or exporting())

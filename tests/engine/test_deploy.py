@@ -1,7 +1,8 @@
 import pytest
 import torch
+from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
-from mmengine.registry import MODELS
+from mmengine.registry import METRICS, MODELS
 from torch import nn
 
 from pelk_mm.engine.checkpoint import read_checkpoint
@@ -50,6 +51,17 @@ class MergingModel(BaseModel):
         return {'loss': nn.functional.cross_entropy(logits, y)} if mode == 'loss' else list(logits)
 
 
+@METRICS.register_module(force=True)
+class LogitsMetric(BaseMetric):
+    """The mean square of all logits, which tells one set of weights from another."""
+
+    def process(self, data_batch, data_samples):
+        self.results += [float(logits.square().mean()) for logits in data_samples]
+
+    def compute_metrics(self, results):
+        return {'mean': sum(results) / len(results)}
+
+
 def test_outermost_modules_switch():
     net = nn.Sequential(nn.Sequential(Branches(), nn.ReLU()), Branches())
     x = torch.randn(2, 4)
@@ -94,3 +106,24 @@ def test_models_without_a_deployed_form(toy_config):
     train(toy_config, cfg_options={'train_cfg.max_epochs': 1})
     with pytest.raises(ConfigError, match=r'--deploy: the model of .*toy.py has no module with switch_to_deploy'):
         evaluate(toy_config, 'work_dirs/toy/epoch_1.pth', deploy=True)
+
+
+@pytest.mark.parametrize('way', ['flag', 'file', 'hook'])
+def test_averaged_weights_are_tested_in_deployed_form(toy_config, tmp_path, way):
+    """EMAHook keeps a copy of the model, and swaps weights with it around a test."""
+    ema = {'type': 'EMAHook', 'momentum': 0.5, 'update_buffers': True}
+    options = {'model': {'type': 'MergingModel', '_delete_': True}, 'train_cfg.max_epochs': 2, 'custom_hooks': [ema]}
+    options |= {'test_evaluator': {'type': 'LogitsMetric', '_delete_': True}, 'work_dir': str(tmp_path / 'run')}
+    train(toy_config, cfg_options=options)
+    checkpoint = str(tmp_path / 'run' / 'epoch_2.pth')
+    expected = evaluate(toy_config, checkpoint, cfg_options=options)
+    assert read_checkpoint(checkpoint)['ema_state_dict']
+    if way == 'file':
+        checkpoint, trained = str(tmp_path / 'deployed.pth'), checkpoint
+        state = read_checkpoint(trained)['state_dict']
+        merged = state.pop('backbone.a.weight') + state.pop('backbone.b.weight')
+        torch.save({'state_dict': {**state, 'backbone.merged.weight': merged}, 'meta': {'deploy': True}}, checkpoint)
+    if way == 'hook':
+        options['custom_hooks'] = [ema, {'type': 'SwitchToDeployHook'}]
+    deployed = evaluate(toy_config, checkpoint, deploy=way == 'flag', cfg_options=options)
+    assert deployed['mean'] == pytest.approx(expected['mean'], rel=1e-5)

@@ -4,8 +4,9 @@ from itertools import product
 
 import pytest
 import torch
+from torch._subclasses import FakeTensor, FakeTensorMode
 
-from pelk_mm.layers.shuffles import shuffle_tables, split_channels
+from pelk_mm.layers.shuffles import _draw, shuffle_tables, split_channels
 from pelk_mm.ops import shiftwise_conv2d
 from pelk_mm.ops.shiftwise import count_groups, shiftwise_kernels
 
@@ -154,13 +155,21 @@ def test_tables_leave_the_global_generators_alone():
 
     import numpy as np
 
-    shuffle_tables.cache_clear()
+    _draw.cache_clear()
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
     shuffle_tables(6, 5, 2)
     split_channels(30, 0.23)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (np.random.get_state()[1] == before[1]).all()
     assert random.getstate() == before[2]
+
+
+def test_fake_tables_are_not_kept():
+    with FakeTensorMode():
+        assert isinstance(shuffle_tables(7, 3, 2)[0], FakeTensor)
+    assert shuffle_tables(7, 3, 2)[0].sum() == 7 * 2 * 3
+    with FakeTensorMode():
+        assert isinstance(shuffle_tables(7, 3, 2)[0], FakeTensor)
 
 
 X, W, H, V, ID, M = problem(13, 3, 2, (5, 5), torch.float32)
@@ -181,6 +190,8 @@ X, W, H, V, ID, M = problem(13, 3, 2, (5, 5), torch.float32)
         ({'vertical': V[..., :4]}, ValueError, r'vertical must have shape \(edges, 4, 5\), but got \(2, 4, 4\)'),
         ({'identity': ID[0]}, ValueError, r'identity must have shape \(edges, 4\), but got \(4,\)'),
         ({'identity': ID[:1]}, ValueError, 'same number of edges, but got horizontal 2, vertical 2, identity 1'),
+        ({'vertical': V + 1}, ValueError, 'vertical must hold groups from 0 to 4, but got 1 to 5'),
+        ({'identity': ID - 9}, ValueError, 'identity must hold groups from 0 to 4'),
         ({'horizontal': H.to('meta')}, ValueError, 'horizontal must be on the device of input'),
         ({'backend': 'cutlass'}, ValueError, "must be one of 'groups', 'dense', 'fft', 'triton', but got 'cutlass'"),
         ({'input': X[0]}, ValueError, r'input must have shape \(N, C, H, W\)'),
