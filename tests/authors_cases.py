@@ -17,7 +17,7 @@ CASES = {
     'shiftwise-merged': ('shiftwise', unirep.shiftwise_state(*TINY, paths=0), unirep.shiftwise, {}),
     'shiftwise-5x5': (
         'shiftwise',
-        unirep.shiftwise_state(*TINY, kernel_sizes=KERNELS, size=5, paths=3),
+        unirep.shiftwise_state(*TINY, kernel_sizes=KERNELS, size=5, paths=3, ghost_ratio=0.4),
         lambda state, x: unirep.shiftwise(state, x, kernel_sizes=KERNELS, edges=1),
         {'backbone_options': {'kernel_sizes': KERNELS, 'edges': 1}},
     ),
@@ -33,7 +33,7 @@ CASES = {
         'unireplknet',
         unirep.unireplknet_state(*TINY, ((9,), (5, 13), (9,), (3,))),
         unirep.unireplknet,
-        {'backbone_options': {'kernel_sizes': ((9,), (5, 13), (9,), (3,))}},
+        {},
     ),
     'inceptionnext': ('inceptionnext', authors.inceptionnext_state(*TINY), authors.inceptionnext, {}),
     'replknet': ('replknet', authors.replknet_state(*TINY, KERNELS), authors.replknet, {}),

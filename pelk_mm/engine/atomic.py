@@ -1,10 +1,16 @@
 """Files that are either whole or not there: written beside their place and moved into it when they are complete."""
 
 import errno
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+import torch
+
+from .errors import SaveError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -44,6 +50,22 @@ def write_text_atomic(path: str | os.PathLike[str], text: str) -> None:
     """Write a small text file so that it is never seen half written."""
     with atomic_path(path) as partial:
         partial.write_text(text)
+
+
+def save_atomic(path: str | os.PathLike[str], content: Any) -> None:
+    """``torch.save`` to a file that is never seen half written.
+
+    Raises:
+        SaveError: The file cannot be written.
+    """
+    # by way of memory: torch.save turns the errors of a file into ones of its own, without their reason
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    try:
+        with atomic_path(path) as partial:
+            partial.write_bytes(buffer.getbuffer())
+    except OSError as error:
+        raise SaveError(f'{path} cannot be written: {error}') from error
 
 
 def _sync(path: Path) -> None:

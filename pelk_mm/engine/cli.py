@@ -4,12 +4,37 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from mmengine.config import DictAction
 
 from .atomic import DISK_FULL
 from .errors import InterruptedTrainingError, UserError
+
+
+class KeyValueAction(DictAction):
+    """``KEY=VALUE ...`` as a dictionary; what is none is an error of the command line."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Parse the words behind the flag.
+
+        Raises:
+            ArgumentError: Naming the word that is no ``KEY=VALUE``, or has brackets that do not match.
+        """
+        for word in values or ():
+            if not word.partition('=')[0] or '=' not in word:
+                raise argparse.ArgumentError(self, f'expected KEY=VALUE, but got {word!r}')
+            try:
+                super().__call__(parser, namespace, [word], option_string)
+            except AssertionError as error:
+                raise argparse.ArgumentError(self, f'the brackets of {word!r} do not match') from error
 
 
 def add_common_arguments(parser: argparse.ArgumentParser, launcher: bool = False) -> None:
@@ -25,7 +50,7 @@ def add_common_arguments(parser: argparse.ArgumentParser, launcher: bool = False
         help='unpickle checkpoints without restriction; they can then run any code',
     )
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='settings to change in the config'
+        '--cfg-options', nargs='+', action=KeyValueAction, metavar='KEY=VALUE', help='settings to change in the config'
     )
     if launcher:
         parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')

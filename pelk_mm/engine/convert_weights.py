@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models.mlp_neck import MlpNeck
-from .atomic import atomic_path
+from .atomic import save_atomic
 from .checkpoint import unpickle
 from .errors import CheckpointError, ConfigError, naming
 from .reparameterize import check_target
@@ -24,6 +24,8 @@ from .weight_rules import Renamed, fill, rename
 
 # Where a checkpoint may hold weights, the first that is there being taken.
 ENTRIES = ('state_dict', 'model', 'state_dict_ema', 'model_ema')
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+_NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, *_INTEGERS)
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Translation:
         model: Configs of the parts of mmpretrain's ``ImageClassifier`` that the result fits, by their names.
         read: How many keys were read.
         ignored: Keys that were left out on request.
+        unseen: Arguments of the backbone, with their values, that the file could not confirm.
     """
 
     entry: str | None
@@ -43,6 +46,7 @@ class Translation:
     model: dict[str, dict[str, Any]]
     read: int
     ignored: list[str]
+    unseen: dict[str, Any]
 
 
 def convert_weights(
@@ -73,9 +77,10 @@ def convert_weights(
 
     Raises:
         OutputError: If ``out`` exists, or is the checkpoint itself.
-        CheckpointError: If the checkpoint cannot be read, or is one of another family or variant: the message names
-            the first keys that differ.
+        CheckpointError: If the checkpoint cannot be read, holds what is no finite number, or is one of another family
+            or variant: the message names the first keys.
         ConfigError: If an argument is outside its choices, or the backbone cannot be built.
+        SaveError: If ``out`` cannot be written.
     """
     layout = FAMILIES.get(family)
     if layout is None:
@@ -87,10 +92,14 @@ def convert_weights(
     target = check_target(checkpoint, out, overwrite)
     entry, others, source = _read_weights(checkpoint, entry, trust_checkpoint)
     ignored = [key for key in source if left_out.fullmatch(key)]
-    found, unused = rename({key: value for key, value in source.items() if key not in ignored}, layout.rules)
+    source = {key: value for key, value in source.items() if key not in ignored}
+    for key, value in source.items():
+        if fault := _fault(value):
+            raise CheckpointError(f'checkpoint {checkpoint} cannot be converted: {key} {fault}')
+    found, unused = rename(source, layout.rules)
     try:
         read_args = layout.read_args(found)
-        parts, configs = _build_classifier(layout, found)
+        parts, configs = _build_classifier(layout, found, read_args['arch']['channels'][-1])
     except KeyError as error:
         raise CheckpointError(
             f'checkpoint {checkpoint} is not of family {family}: missing, or of another shape: {error.args[0]}; '
@@ -105,9 +114,10 @@ def convert_weights(
         raise CheckpointError(f'checkpoint {checkpoint} of family {family} does not fit {_call(config)}: {findings}')
     configs = {'backbone': config, **configs}
     meta = {'family': family, 'source': Path(checkpoint).name, 'entry': entry, 'model': configs}
-    with atomic_path(target) as partial:
-        torch.save({'meta': meta, 'state_dict': state}, partial)
-    return Translation(entry, others, configs, len(source) - len(ignored), ignored)
+    save_atomic(target, {'meta': meta, 'state_dict': state})
+    defaults = inspect.signature(type(backbone)).parameters
+    unseen = {name: config.get(name, defaults[name].default) for name in layout.unseen}
+    return Translation(entry, others, configs, len(source), ignored, unseen)
 
 
 def describe(done: Translation) -> list[str]:
@@ -117,7 +127,11 @@ def describe(done: Translation) -> list[str]:
         lines[0] += f' (--entry {" or ".join(done.others)} would read others)'
     if done.ignored:
         lines.append(f'ignored: {first_names(done.ignored)}')
-    return lines + [f'{part}: {_call(config)}' for part, config in done.model.items()]
+    lines += [f'{part}: {_call(config)}' for part, config in done.model.items()]
+    if done.unseen:
+        values = ', '.join(f'{name}={value!r}' for name, value in done.unseen.items())
+        lines.append(f'taken on trust: {values}: the file cannot confirm them, and other values are another function')
+    return lines
 
 
 def _read_weights(
@@ -141,6 +155,17 @@ def _read_weights(
         raise CheckpointError(f'checkpoint {path} holds no state dict: {first_names(wrong) or "it"} is no weight')
     prefix = 'module.' if all(key.startswith('module.') for key in weights) else ''
     return entry, [e for e in entries if e != entry], {key.removeprefix(prefix): weights[key] for key in weights}
+
+
+def _fault(value: Tensor) -> str | None:
+    """What keeps a tensor from being a weight."""
+    if value.layout != torch.strided or value.is_nested or value.is_meta:
+        return 'is no dense tensor with values'
+    if value.dtype not in _NUMBERS:
+        return f'is of type {value.dtype}'
+    if not value.numel():
+        return f'is empty, {tuple(value.shape)}'
+    return None if value.float().isfinite().all() else 'holds values that are not finite in float32'
 
 
 def _build_backbone(
@@ -168,20 +193,21 @@ def _build_backbone(
 
 
 def _build_classifier(
-    family: Family, found: Mapping[str, Renamed]
+    family: Family, found: Mapping[str, Renamed], width: int
 ) -> tuple[dict[str, nn.Module], dict[str, dict[str, Any]]]:
-    """Neck and head that the source has weights for, and their configs; none where it has no classifier."""
+    """Neck and head behind ``width`` channels, and their configs; none where the source has no classifier."""
     if 'head.fc.weight' not in found:
         return {}, {}
-    classes, channels = shape_of(found, 'head.fc.weight', 2)
+    classes = shape_of(found, 'head.fc.weight', 2)[0]
     configs: dict[str, dict[str, Any]] = {} if family.neck is None else {'neck': {'type': family.neck}}
     with torch.device('meta'):  # for the shapes alone: all of these values come from the source
-        parts: dict[str, nn.Module] = {'head': nn.ModuleDict({'fc': nn.Linear(channels, classes)})}
-        if 'neck.fc.weight' in found:
-            inner = shape_of(found, 'neck.fc.weight', 2)[1]
-            parts['neck'] = MlpNeck(inner)
-            configs['neck']['in_channels'] = inner
-    configs['head'] = {'type': 'LinearClsHead', 'num_classes': classes, 'in_channels': channels}
+        parts: dict[str, nn.Module] = {}
+        if family.neck == 'pelk_mm.MlpNeck':
+            parts['neck'] = neck = MlpNeck(width)
+            configs['neck']['in_channels'] = width
+            width = neck.out_channels
+        parts['head'] = nn.ModuleDict({'fc': nn.Linear(width, classes)})
+    configs['head'] = {'type': 'LinearClsHead', 'num_classes': classes, 'in_channels': width}
     return parts, configs
 
 

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from .atomic import atomic_path
+from .atomic import save_atomic
 from .checkpoint import read_checkpoint
 from .errors import CheckpointError
 from .reparameterize import check_target
@@ -54,6 +53,7 @@ def remove_masks(
     Raises:
         OutputError: If ``out`` exists, or is the checkpoint itself.
         CheckpointError: If the checkpoint holds no masks, or masks that do not fit its weights.
+        SaveError: If ``out`` cannot be written.
     """
     target = check_target(checkpoint, out, overwrite)
     state = read_checkpoint(checkpoint, trust=trust_checkpoint)
@@ -65,8 +65,7 @@ def remove_masks(
         if key in state:
             state[key] = _masked(state[key], masks, prefix, f'{key} of checkpoint {checkpoint}')
     dropped = [key for key in state if key == SPARSITY_KEY or (weights_only and key not in _DEPLOYED)]
-    with atomic_path(target) as partial:
-        torch.save({key: value for key, value in state.items() if key not in dropped}, partial)
+    save_atomic(target, {key: value for key, value in state.items() if key not in dropped})
     sizes = {name: state['state_dict'][name].numel() for name in masks}
     kept = sum(int(mask.sum()) * (sizes[name] // mask.numel()) for name, mask in masks.items())
     return Removal(len(masks), sum(sizes.values()) - kept, sum(sizes.values()), dropped)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .atomic import atomic_path
+from .atomic import save_atomic
 from .checkpoint import read_checkpoint
 from .config import load_config
 from .deploy import DEPLOY_KEY, is_deployed, switch_to_deploy
@@ -59,6 +59,7 @@ def reparameterize(
         OutputError: If ``out`` exists, or is the checkpoint itself.
         CheckpointError: If the checkpoint does not fit or is deployed already, or if the outputs do not agree.
         ConfigError: If the model has nothing to merge.
+        SaveError: If ``out`` cannot be written.
     """
     target = check_target(checkpoint, out, overwrite)
     state = read_checkpoint(checkpoint, trust=trust_checkpoint)
@@ -83,8 +84,7 @@ def reparameterize(
             f'{scale:.2e}: nothing was written'
         )
     meta = {**(state.get('meta') or {}), DEPLOY_KEY: True}
-    with atomic_path(target) as partial:
-        torch.save({'meta': meta, 'state_dict': model.state_dict()}, partial)
+    save_atomic(target, {'meta': meta, 'state_dict': model.state_dict()})
     return Conversion(switched, difference, scale, (size, sum(p.numel() for p in model.parameters())))
 
 

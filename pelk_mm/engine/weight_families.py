@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import nn
 
+from ..layers.shuffles import count_convolved
+from ..models.unireplknet import planned_kernel_size
 from .convnext_to_pelk import in_the_centre, silence_all_but_the_kernel
 from .weight_rules import Renamed, Rule, Transform, as_linear, by_channel, flat
 
@@ -31,6 +33,7 @@ class Family:
         own: Regular expression of the target's names that no file of the authors has.
         prepare: Sets what ``own`` keeps in the fresh backbone.
         neck: Type of what mmpretrain's classifier needs between backbone and head.
+        unseen: Arguments of the backbone that decide what it computes, but that no name or shape shows for certain.
     """
 
     network: str
@@ -41,6 +44,7 @@ class Family:
     own: str = '(?!)'
     prepare: Callable[[nn.Module], None] | None = None
     neck: str | None = None
+    unseen: tuple[str, ...] = ()
 
 
 def shape_of(found: Found, name: str, axes: int) -> tuple[int, ...]:
@@ -62,8 +66,15 @@ def _read_arch(found: Found, axes: int = 2) -> dict[str, Any]:
 
 def _read_shiftwise(found: Found) -> dict[str, Any]:
     filters = 'backbone.stages.0.0.mixer.weight'
-    size = shape_of(found, filters, 4)[-1]
-    return {**_read_arch(found), 'small_kernel': size, 'rep_paths': len(found[filters].values)}
+    args = {**_read_arch(found), 'small_kernel': shape_of(found, filters, 4)[-1]}
+    args['rep_paths'] = len(found[filters].values)
+    norms = [f'backbone.stages.{stage}.0.mixer.wide_norm.weight' for stage in range(4)]
+    counts = [(width, shape_of(found, name, 1)[0]) for width, name in zip(args['arch']['channels'], norms, strict=True)]
+    # every ratio that gives these counts gives the same ghost channels; the published one first
+    for percent in (23, *range(100)):
+        if all(count_convolved(width, percent / 100) == count for width, count in counts):
+            return {**args, 'ghost_ratio': percent / 100}
+    return args
 
 
 def _read_slak(found: Found) -> dict[str, Any]:
@@ -72,8 +83,14 @@ def _read_slak(found: Found) -> dict[str, Any]:
     return {**_read_arch(found), 'kernel_sizes': sizes, 'small_kernel': shapes[0][3]}
 
 
-def _read_inceptionnext(found: Found) -> dict[str, Any]:
-    return _read_arch(found, axes=4)
+def _read_unireplknet(found: Found) -> dict[str, Any]:
+    args = _read_arch(found)
+    plan, sizes = [], []
+    for stage, depth in enumerate(args['arch']['depths']):
+        names = [f'backbone.stages.{stage}.{block}.mixer.weight' for block in range(depth)]
+        sizes.append(tuple(shape_of(found, name, 4)[-1] for name in names))
+        plan.append(tuple(planned_kernel_size(stage, block, depth) for block in range(depth)))
+    return args if sizes == plan else {**args, 'kernel_sizes': tuple(sizes)}
 
 
 def _read_replknet(found: Found) -> dict[str, Any]:
@@ -93,8 +110,7 @@ def _read_replknet(found: Found) -> dict[str, Any]:
 
 
 def _count(found: Found, prefix: str) -> int:
-    numbers = [name.removeprefix(prefix).split('.')[0] for name in found if name.startswith(prefix)]
-    return max((int(number) + 1 for number in numbers if number.isdigit()), default=0)
+    return len({name.removeprefix(prefix).split('.')[0] for name in found if name.startswith(prefix)})
 
 
 def _same(pattern: str) -> Rule:
@@ -107,11 +123,19 @@ def _block(pattern: str, name: str, transform: Transform | None = None, stack: b
     return Rule(place + pattern, rf'backbone.stages.\g<s>.\g<b>.{name}', transform, stack)
 
 
+def _branches(pattern: str, name: str, names: Mapping[str, str], blocks: str = '') -> tuple[Rule, ...]:
+    """One rule of :func:`_block` for each pair of ``names``, theirs and ours, in the places of ``@``."""
+    return tuple(
+        _block(pattern.replace('@', theirs), name.replace('@', ours), blocks=blocks) for theirs, ours in names.items()
+    )
+
+
+_HEAD = Rule(r'head\.(weight|bias)', r'head.fc.\1')
 _SKELETON = (
     _same(r'downsample_layers\..*'),
     _same(r'stages\.\d+\.\d+\.(?:gamma|norm\..*)'),
     Rule(r'norm\.(.*)', r'backbone.norm3.\1'),
-    Rule(r'head\.(weight|bias)', r'head.fc.\1'),
+    _HEAD,
 )
 _UNIREP = (
     *_SKELETON,
@@ -121,7 +145,13 @@ _UNIREP = (
     _block(r'pwconv2\.0\.(?P<p>.*)', r'pointwise_conv2.\g<p>'),
     _block(r'pwconv2\.2\.(?P<p>.*)', r'out_norm.\g<p>'),
 )
-_meta_block = partial(_block, blocks=r'blocks\.')  # InceptionNeXt's stages hold more than blocks
+# InceptionNeXt's stages hold more than blocks.
+_meta_block = partial(_block, blocks=r'blocks\.')
+_meta_branches = partial(_branches, blocks=r'blocks\.')
+# The branches of the mixers, by the authors' names.
+_SHIFTWISE_BRANCHES = {'lora1': 'wide', 'lora2': 'tall', 'small': 'small'}
+_SLAK_BRANCHES = {'(?:LoRA|Decom)1': 'tall', '(?:LoRA|Decom)2': 'wide', 'small_conv': 'small'}
+_INCEPTION_BRANCHES = {'hw': 'square', 'w': 'wide', 'h': 'tall'}
 # mmpretrain's own layout of ConvNeXt is read too: it differs in prefixes and in these names.
 _CONVNEXT = (
     Rule(r'(?:backbone\.)?(downsample_layers\..*)', r'backbone.\1'),
@@ -138,11 +168,10 @@ FAMILIES = {
         (
             *_UNIREP,
             _block(r'large_kernel\.LoRA(?:s\.\d+)?\.weight', 'mixer.weight', by_channel, stack=True),
-            _block(r'large_kernel\.bn_lora1\.(?P<p>.*)', r'mixer.wide_norm.\g<p>'),
-            _block(r'large_kernel\.bn_lora2\.(?P<p>.*)', r'mixer.tall_norm.\g<p>'),
-            _block(r'large_kernel\.bn_small\.(?P<p>.*)', r'mixer.small_norm.\g<p>'),
+            *_branches(r'large_kernel\.bn_@\.(?P<p>.*)', r'mixer.@_norm.\g<p>', _SHIFTWISE_BRANCHES),
         ),
         _read_shiftwise,
+        unseen=('kernel_sizes', 'edges'),
         own=r'backbone\.stages\..*\.mixer\.(rep_channels|ghost_channels|horizontal|vertical|identity)',
     ),
     'slak': Family(
@@ -150,12 +179,8 @@ FAMILIES = {
         (
             *_SKELETON,
             _block(r'pwconv(?P<n>[12])\.(?P<p>weight|bias)', r'pointwise_conv\g<n>.\g<p>'),
-            _block(r'large_kernel\.(?:LoRA|Decom)1\.conv\.weight', 'mixer.tall_weight'),
-            _block(r'large_kernel\.(?:LoRA|Decom)1\.bn\.(?P<p>.*)', r'mixer.tall_norm.\g<p>'),
-            _block(r'large_kernel\.(?:LoRA|Decom)2\.conv\.weight', 'mixer.wide_weight'),
-            _block(r'large_kernel\.(?:LoRA|Decom)2\.bn\.(?P<p>.*)', r'mixer.wide_norm.\g<p>'),
-            _block(r'large_kernel\.small_conv\.conv\.weight', 'mixer.small_weight'),
-            _block(r'large_kernel\.small_conv\.bn\.(?P<p>.*)', r'mixer.small_norm.\g<p>'),
+            *_branches(r'large_kernel\.@\.conv\.weight', 'mixer.@_weight', _SLAK_BRANCHES),
+            *_branches(r'large_kernel\.@\.bn\.(?P<p>.*)', r'mixer.@_norm.\g<p>', _SLAK_BRANCHES),
         ),
         _read_slak,
         width_factor=1.3,
@@ -169,7 +194,7 @@ FAMILIES = {
             _block(r'dwconv\.dil_conv_k(?P<k>\d+)_(?P<r>\d+)\.weight', r'mixer.dilated_weight_k\g<k>_r\g<r>'),
             _block(r'dwconv\.dil_bn_k(?P<k>\d+)_(?P<r>\d+)\.(?P<p>.*)', r'mixer.dilated_norm_k\g<k>_r\g<r>.\g<p>'),
         ),
-        _read_arch,
+        _read_unireplknet,
     ),
     'inceptionnext': Family(
         'pelk_mm.InceptionNeXt',
@@ -177,15 +202,13 @@ FAMILIES = {
             Rule(r'stem\.(.*)', r'backbone.downsample_layers.0.\1'),
             Rule(r'stages\.(\d+)\.downsample\.(.*)', r'backbone.downsample_layers.\1.\2'),
             _meta_block(r'(?P<p>gamma|norm\..*)', r'\g<p>'),
-            _meta_block(r'token_mixer\.dwconv_hw\.(?P<p>weight|bias)', r'mixer.square_\g<p>'),
-            _meta_block(r'token_mixer\.dwconv_w\.(?P<p>weight|bias)', r'mixer.wide_\g<p>'),
-            _meta_block(r'token_mixer\.dwconv_h\.(?P<p>weight|bias)', r'mixer.tall_\g<p>'),
+            *_meta_branches(r'token_mixer\.dwconv_@\.(?P<p>weight|bias)', r'mixer.@_\g<p>', _INCEPTION_BRANCHES),
             _meta_block(r'mlp\.fc(?P<n>[12])\.(?P<p>weight|bias)', r'pointwise_conv\g<n>.\g<p>', as_linear),
             Rule(r'head\.fc1\.(.*)', r'neck.fc.\1'),
             Rule(r'head\.norm\.(.*)', r'neck.norm.\1'),
             Rule(r'head\.fc2\.(.*)', r'head.fc.\1'),
         ),
-        _read_inceptionnext,
+        partial(_read_arch, axes=4),
         neck='pelk_mm.MlpNeck',
     ),
     'replknet': Family(
@@ -193,7 +216,7 @@ FAMILIES = {
         (
             _same(r'(?:stem|stages|transitions)\..*'),
             Rule(r'norm\.(.*)', r'backbone.stages.3.norm.\1'),
-            Rule(r'head\.(weight|bias)', r'head.fc.\1'),
+            _HEAD,
         ),
         _read_replknet,
         neck='GlobalAveragePooling',

@@ -1,10 +1,11 @@
+import argparse
 import errno
 import signal
 
 import pytest
 import torch
 
-from pelk_mm.engine.cli import run_tool
+from pelk_mm.engine.cli import KeyValueAction, add_common_arguments, run_tool
 from pelk_mm.engine.errors import ConfigError, InterruptedTrainingError, SaveError
 
 
@@ -40,6 +41,36 @@ def test_errors_are_one_line(capsys, error, status, line):
     assert out == ''
     assert err.startswith(line)
     assert err.count('\n') == 1
+
+
+class TestKeyValueAction:
+    def parse(self, *words):
+        parser = argparse.ArgumentParser()
+        add_common_arguments(parser)
+        parser.add_argument('--others', nargs='+', action=KeyValueAction)
+        return parser.parse_args(words)
+
+    def test_values(self):
+        args = self.parse(
+            '--cfg-options', 'a.b=1', 'c=[(1,x),None]', 'd=e=f', '--cfg-options', 'a.b=2', '--others', 'g='
+        )
+        assert args.cfg_options == {'a.b': 2, 'c': [(1, 'x'), None], 'd': 'e=f'}
+        assert args.others == {'g': ''}
+        assert self.parse().cfg_options is None
+
+    @pytest.mark.parametrize(
+        ('word', 'message'),
+        [
+            ('foo', "expected KEY=VALUE, but got 'foo'"),
+            ('=1', "expected KEY=VALUE, but got '=1'"),
+            ('a=1,(2', "the brackets of 'a=1,(2' do not match"),
+        ],
+    )
+    def test_other_words(self, capsys, word, message):
+        with pytest.raises(SystemExit) as caught:
+            self.parse('--cfg-options', 'b=1', word)
+        assert caught.value.code == 2
+        assert capsys.readouterr().err.endswith(f': error: argument --cfg-options: {message}\n')
 
 
 def test_success_and_defects():

@@ -1,10 +1,11 @@
 import authors_nets as authors
 import pytest
 import torch
-from authors_cases import CASES, TINY, converter
+from authors_cases import CASES, KERNELS, TINY, converter
 from mmengine.registry import MODELS, DefaultScope
 
 from pelk_mm.engine.checkpoint import load_weights
+from pelk_mm.engine.convert_weights import describe
 from pelk_mm.engine.errors import CheckpointError, ConfigError
 from pelk_mm.models import PeLK, SLaK
 
@@ -107,6 +108,36 @@ def test_architectures_are_named_where_they_have_a_name(convert):
         convert('inceptionnext', state, arch='tiny')
     with pytest.raises(ConfigError, match=r"arch must be one of atto.*'giant'"):
         convert('inceptionnext', state, arch='giant')
+
+
+def test_what_shapes_show(convert):
+    for name, shown in (
+        ('unireplknet', {}),
+        ('unireplknet-9x9', {'kernel_sizes': ((9,), (5, 13), (9,), (3,))}),
+        ('shiftwise', {}),
+        ('shiftwise-5x5', {'small_kernel': 5, 'rep_paths': 3, 'kernel_sizes': KERNELS, 'edges': 1}),
+        ('shiftwise-merged', {'rep_paths': 1}),
+    ):
+        family, state, _, kwargs = CASES[name]
+        config = convert(family, state, **kwargs)[0].model['backbone']
+        # several ghost ratios give the file's counts of channels
+        assert {key: config[key] for key in config if key not in ('type', 'arch', 'ghost_ratio')} == shown
+        assert ('ghost_ratio' in config) == (name == 'shiftwise-5x5')
+
+
+def test_what_shapes_do_not_show_is_said(convert):
+    family, state, _, _ = CASES['shiftwise']
+    done, checkpoint = convert(family, state)
+    assert done.unseen == {'kernel_sizes': (51, 49, 47, 13), 'edges': 4}
+    assert describe(done)[-1].startswith('taken on trust: kernel_sizes=(51, 49, 47, 13), edges=4: ')
+    # 49 has as many groups as 51: every shape is the same
+    other, wrong = convert(family, state, backbone_options={'kernel_sizes': (51, 51, 47, 13)})
+    assert other.unseen['kernel_sizes'] == (51, 51, 47, 13)
+    assert all(torch.equal(wrong['state_dict'][key], value) for key, value in checkpoint['state_dict'].items())
+    with torch.no_grad():
+        outputs = [classifier(d, c)(images()) for d, c in ((done, checkpoint), (other, wrong))]
+    assert not torch.allclose(*outputs, rtol=1e-3)
+    assert not any(line.startswith('taken on trust') for line in describe(convert('slak', CASES['slak'][1])[0]))
 
 
 def test_a_named_width_factor(convert, monkeypatch):

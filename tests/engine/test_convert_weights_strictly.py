@@ -63,6 +63,28 @@ class TestReading:
             with pytest.raises(CheckpointError, match=message):
                 convert('convnext', content)
 
+    def test_values_that_are_no_weights(self, convert, tmp_path):
+        bias = self.state['head.bias']
+        for value, message in (
+            (bias.to(torch.complex64), 'is of type torch.complex64'),
+            (bias > 0, 'is of type torch.bool'),
+            (torch.quantize_per_tensor(bias, 0.1, 0, torch.qint8), 'is of type torch.qint8'),
+            (bias.to_sparse(), 'is no dense tensor with values'),
+            (bias.to('meta'), 'is no dense tensor with values'),
+            (bias[:0], r'is empty, \(0,\)'),
+            (bias * torch.nan, 'holds values that are not finite'),
+            (bias / torch.zeros(3), 'holds values that are not finite'),
+            (bias.double() * 1e200, 'holds values that are not finite in float32'),
+        ):
+            with pytest.raises(CheckpointError, match=f'authors.pth cannot be converted: head.bias {message}'):
+                convert('convnext', {**self.state, 'head.bias': value})
+        state = {**CASES['replknet'][1], 'stages.0.blocks.0.prelkb_bn.weight': torch.ones(0)}
+        with pytest.raises(CheckpointError, match='stages.0.blocks.0.prelkb_bn.weight is empty'):
+            convert('replknet', state)
+        assert not (tmp_path / 'ours.pth').exists()
+        done, _ = convert('convnext', {**self.state, 'extra': torch.tensor(torch.nan)}, ignore='extra')
+        assert done.read == len(self.state)
+
     def test_global_generators_stay(self, convert):
         torch.manual_seed(3)
         before = torch.get_rng_state()
@@ -125,6 +147,23 @@ class TestStrictness:
         assert 'missing: backbone.stages.1.0.mixer.wide_norm.running_var, head.fc.bias' in message
         with pytest.raises(ConfigError, match=r'--ignore .* is no regular expression'):
             convert('slak', state, ignore='(')
+
+    def test_the_classifier_fits_the_backbone(self, convert):
+        for name, key, shape, message in (
+            ('convnext', 'head.weight', (3, 25), 'of another shape: head.weight (3, 25) for (3, 24)'),
+            ('replknet', 'head.weight', (3, 25), 'of another shape: head.weight (3, 25) for (3, 24)'),
+            ('inceptionnext', 'head.fc2.weight', (3, 24), 'of another shape: head.fc2.weight (3, 24) for (3, 72)'),
+            ('inceptionnext', 'head.fc1.weight', (72, 25), 'of another shape: head.fc1.weight (72, 25) for (72, 24)'),
+            ('inceptionnext', 'head.fc1.weight', None, 'missing: neck.fc.weight'),
+            ('inceptionnext', 'head.fc2.weight', None, 'unused: head.fc1.bias, '),
+        ):
+            family, state, _, _ = CASES[name]
+            state = {**state, key: None if shape is None else torch.ones(shape)}
+            assert message in self.error(convert, family, {k: v for k, v in state.items() if v is not None})
+
+    def test_numbers_of_blocks_are_counted(self, convert):
+        state = {**CASES['convnext'][1], 'stages.2.99999999999.gamma': torch.ones(16)}
+        assert 'missing: backbone.stages.2.1.' in self.error(convert, 'convnext', state)
 
     def test_two_keys_for_one_place(self, convert):
         state = CASES['slak'][1]

@@ -5,11 +5,12 @@ import resource
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from pelk_mm.engine.atomic import atomic_path
+from pelk_mm.engine.atomic import atomic_path, save_atomic
 from pelk_mm.engine.checkpoint import read_checkpoint
 from pelk_mm.engine.checkpoint_hook import SafeCheckpointHook
 from pelk_mm.engine.errors import InterruptedTrainingError, SaveError
@@ -64,6 +65,20 @@ def test_atomic_path(tmp_path):
         partial.write_text('tw')
         raise KeyboardInterrupt
     assert target.read_text() == 'one'
+    assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.usefixtures('_keep_limits')
+def test_save_atomic(tmp_path):
+    target = tmp_path / 'new' / 'a.pth'
+    save_atomic(target, {'w': torch.ones(2)})
+    assert torch.equal(torch.load(target)['w'], torch.ones(2))
+    with pytest.raises(SaveError, match='a.pth/b.pth cannot be written: .*File exists'):
+        save_atomic(target / 'b.pth', {})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    with pytest.raises(SaveError, match='a.pth cannot be written: .*File too large'):
+        save_atomic(target, {'w': torch.ones(100_000)})
+    assert torch.equal(torch.load(target)['w'], torch.ones(2))
     assert list(target.parent.iterdir()) == [target]
 
 

@@ -55,6 +55,10 @@ def test_options(project, capsys):
     out = capsys.readouterr().out
     assert f'read: {len(state)} keys of model_ema (--entry model would read others)\nignored: extra\n' in out
     assert 'kernel_sizes=[13, 11, 9, 7], edges=2)' in out
+    assert '\ntaken on trust: kernel_sizes=[13, 11, 9, 7], edges=2: ' in out
+    with pytest.raises(SystemExit):
+        run(TOOL, 'shiftwise', 'sw.pth', 'other.pth', '--backbone-options', 'notkv')
+    assert "argument --backbone-options: expected KEY=VALUE, but got 'notkv'" in capsys.readouterr().err
 
 
 def test_errors_are_one_line(published, capsys):
@@ -72,6 +76,10 @@ def test_errors_are_one_line(published, capsys):
         assert error.count('\n') == 1
         assert message in error
     assert not Path('out.pth').exists()
+    assert run(TOOL, 'convnext', 'convnext.pth', 'convnext.pth/out.pth') == 1
+    error = capsys.readouterr().err
+    assert error.startswith('error: convnext.pth/out.pth cannot be written: ')
+    assert error.count('\n') == 1
 
 
 def test_help_names_the_families(capsys):

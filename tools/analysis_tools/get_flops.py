@@ -10,12 +10,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from pelk_mm.analysis.complexity import Complexity  # noqa: E402
 from pelk_mm.engine.atomic import DISK_FULL, write_text_atomic  # noqa: E402
-from pelk_mm.engine.cli import run_tool  # noqa: E402
+from pelk_mm.engine.cli import KeyValueAction, run_tool  # noqa: E402
 from pelk_mm.engine.config import load_config  # noqa: E402
 from pelk_mm.engine.count_config import count_config  # noqa: E402
 from pelk_mm.engine.errors import OutputError  # noqa: E402
@@ -32,7 +30,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument('--deploy', action='store_true', help='count the deployed form, branches and norms merged')
     parser.add_argument('--json', metavar='FILE', help='write the counts here too')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='settings to change in the config'
+        '--cfg-options', nargs='+', action=KeyValueAction, metavar='KEY=VALUE', help='settings to change in the config'
     )
     return parser.parse_args(argv)
 

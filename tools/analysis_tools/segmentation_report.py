@@ -4,12 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from pelk_mm.analysis.segmentation_report import LabelledImages, report  # noqa: E402
 from pelk_mm.engine.build import naming  # noqa: E402
-from pelk_mm.engine.cli import run_tool  # noqa: E402
+from pelk_mm.engine.cli import KeyValueAction, run_tool  # noqa: E402
 from pelk_mm.engine.config import load_config, task_of  # noqa: E402
 from pelk_mm.engine.errors import ConfigError, DataError  # noqa: E402
 from pelk_mm.engine.preflight import check_data  # noqa: E402
@@ -24,7 +22,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument('--sheet', help='PNG to write: image, truth and prediction side by side')
     parser.add_argument('--images', type=int, default=6, help='rows of the sheet (default: %(default)s)')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='changes to the config'
+        '--cfg-options', nargs='+', action=KeyValueAction, metavar='KEY=VALUE', help='changes to the config'
     )
     args = parser.parse_args(argv)
     cfg = load_config(args.config, args.cfg_options)

@@ -5,10 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from pelk_mm.engine.cli import run_tool  # noqa: E402
+from pelk_mm.engine.cli import KeyValueAction, run_tool  # noqa: E402
 from pelk_mm.engine.convert_weights import ENTRIES, convert_weights, describe  # noqa: E402
 from pelk_mm.engine.weight_families import FAMILIES  # noqa: E402
 
@@ -23,7 +21,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         '--backbone-options',
         nargs='+',
-        action=DictAction,
+        action=KeyValueAction,
         metavar='KEY=VALUE',
         help='arguments of the backbone that shapes do not show, where they are not its defaults',
     )
