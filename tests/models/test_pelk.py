@@ -326,7 +326,7 @@ def test_never_replaces_another_packages_class():
         ({'mixer': 'inception', 'conv_ratio': 1.5}, r'conv_ratio must be in \(0, 1\], but got 1.5'),
         ({'mixer': 'shiftwise', 'conv_ratio': 0}, r'conv_ratio must be in \(0, 1\], but got 0'),
         ({'mixer': 'inception', 'small_kernel': 4}, 'small_kernel must be odd and positive, but got 4'),
-        ({'mixer': 'inception', 'conv_ratio': 0.25}, 'conv_ratio=0.25 of 8 channels leaves none for each of the three convolutions'),
+        ({'mixer': 'inception', 'conv_ratio': 0.25}, 'of 8 channels leaves none for each of the three convolutions'),
         ({'mixer': 'inception', 'branch_norm_cfg': {'type': 'LN2d'}}, "must be 'BN' or 'SyncBN', but got 'LN2d'"),
         ({'width_factor': 0}, 'width_factor must be positive, but got 0'),
         ({'conv_ratio': 0.01}, 'leaves none to convolve'),
