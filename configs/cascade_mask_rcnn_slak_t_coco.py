@@ -1,5 +1,6 @@
-# Cascade Mask R-CNN with SLaK-T on COCO, 3x schedule, multi-scale crops: the authors' recipe. They start from the
-# weights themselves, not from their average; a checkpoint of slak_t_imagenet.py has those under ema_state_dict.
+# Cascade Mask R-CNN with SLaK-T on COCO, 3x schedule, multi-scale crops: the authors' recipe, but in mixed precision,
+# which their config does not set. They start from the weights themselves, not from their average; a checkpoint of
+# slak_t_imagenet.py has those under ema_state_dict.
 _base_ = [
     './_base_/models/cascade_mask_rcnn.py',
     './_base_/datasets/coco_instance.py',

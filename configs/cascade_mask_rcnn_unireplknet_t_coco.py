@@ -1,4 +1,5 @@
-# Cascade Mask R-CNN with UniRepLKNet-T on COCO, 3x schedule, multi-scale crops: the authors' recipe.
+# Cascade Mask R-CNN with UniRepLKNet-T on COCO, 3x schedule, multi-scale crops: the authors' recipe, but in mixed
+# precision, which their config does not set.
 _base_ = [
     './_base_/models/cascade_mask_rcnn.py',
     './_base_/datasets/coco_instance.py',

@@ -1,5 +1,5 @@
-# UperNet with SLaK-T on ADE20K, 512x512, 160k iterations: the authors' recipe, with two images on each of eight GPUs
-# where theirs has four on each of four.
+# UperNet with SLaK-T on ADE20K, 512x512, 160k iterations: the authors' recipe, but in mixed precision, which their
+# config does not set, and with two images on each of eight GPUs where theirs has four on each of four.
 _base_ = [
     './_base_/models/upernet.py',
     './_base_/datasets/ade20k.py',

@@ -1,4 +1,5 @@
-# UperNet with UniRepLKNet-T on ADE20K, 512x512, 160k iterations: the authors' recipe, tested on whole images.
+# UperNet with UniRepLKNet-T on ADE20K, 512x512, 160k iterations: the authors' recipe, tested on whole images, but in
+# mixed precision, which their config does not set, and without its resize of test images to multiples of 32.
 _base_ = [
     './_base_/models/upernet.py',
     './_base_/datasets/ade20k.py',

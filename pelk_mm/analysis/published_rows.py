@@ -51,6 +51,14 @@ class PublishedRow:
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _classifier(arch: str, channels: int) -> dict[str, Any]:
+    return {'model.backbone.arch': arch, 'model.head.in_channels': channels}
+
+
+def _inception(arch: str, channels: int) -> dict[str, Any]:
+    return {**_classifier(arch, 3 * channels), 'model.neck.in_channels': channels}
+
+
 def _upernet_widths(*channels: int) -> dict[str, Any]:
     return {'model.decode_head.in_channels': list(channels), 'model.auxiliary_head.in_channels': channels[2]}
 
@@ -79,9 +87,7 @@ ROWS = (
     PublishedRow('Cascade Mask R-CNN SW-S', 'cascade_mask_rcnn_sw_s_coco', COCO, 110.48, 839.27, 'README', 'merged'),
     PublishedRow('SLaK-T', 'slak_t_imagenet', IMAGENET, 30, 5.0, 'README', 'slak'),
     PublishedRow('SLaK-S', 'slak_t_imagenet', IMAGENET, 55, 9.8, 'README', 'slak', _SMALL),
-    PublishedRow(
-        'SLaK-B', 'slak_t_imagenet', IMAGENET, 95, 17.1, 'README', 'slak', {**_BASE, 'model.head.in_channels': 1331}
-    ),
+    PublishedRow('SLaK-B', 'slak_t_imagenet', IMAGENET, 95, 17.1, 'README', 'slak', _classifier('base', 1331)),
     PublishedRow('UperNet SLaK-T', 'upernet_slak_t_ade20k', ADE20K, 65, 936, 'README', 'slak'),
     PublishedRow('UperNet SLaK-S', 'upernet_slak_t_ade20k', ADE20K, 91, 1028, 'README', 'slak', _SMALL),
     PublishedRow(
@@ -94,16 +100,21 @@ ROWS = (
         'slak',
         {**_BASE, **_upernet_widths(166, 332, 665, 1331)},
     ),
+    PublishedRow(
+        'UniRepLKNet-A', 'unireplknet_t_imagenet', IMAGENET, 4.4, 0.6, 'README', 'deployed', _classifier('atto', 320)
+    ),
+    PublishedRow(
+        'UniRepLKNet-F', 'unireplknet_t_imagenet', IMAGENET, 6.2, 0.9, 'README', 'deployed', _classifier('femto', 384)
+    ),
+    PublishedRow(
+        'UniRepLKNet-P', 'unireplknet_t_imagenet', IMAGENET, 10.7, 1.6, 'README', 'deployed', _classifier('pico', 512)
+    ),
+    PublishedRow(
+        'UniRepLKNet-N', 'unireplknet_t_imagenet', IMAGENET, 18.3, 2.8, 'README', 'deployed', _classifier('nano', 640)
+    ),
     PublishedRow('UniRepLKNet-T', 'unireplknet_t_imagenet', IMAGENET, 31.0, 4.9, 'README', 'deployed'),
     PublishedRow(
-        'UniRepLKNet-S',
-        'unireplknet_t_imagenet',
-        IMAGENET,
-        55.6,
-        9.1,
-        'README',
-        'deployed',
-        {**_SMALL, 'model.head.in_channels': 768},
+        'UniRepLKNet-S', 'unireplknet_t_imagenet', IMAGENET, 55.6, 9.1, 'README', 'deployed', _classifier('small', 768)
     ),
     PublishedRow('UperNet UniRepLKNet-T', 'upernet_unireplknet_t_ade20k', ADE20K, 61, 946, 'README', 'deployed'),
     PublishedRow(
@@ -136,6 +147,12 @@ ROWS = (
         {**_SMALL, 'model.neck.in_channels': [96, 192, 384, 768]},
     ),
     PublishedRow('InceptionNeXt-T', 'inceptionnext_t_imagenet', IMAGENET, 28, 4.2, 'README', 'dense'),
+    PublishedRow(
+        'InceptionNeXt-S', 'inceptionnext_t_imagenet', IMAGENET, 49, 8.4, 'README', 'dense', _inception('small', 768)
+    ),
+    PublishedRow(
+        'InceptionNeXt-B', 'inceptionnext_t_imagenet', IMAGENET, 87, 14.9, 'README', 'dense', _inception('base', 1024)
+    ),
 )
 
 

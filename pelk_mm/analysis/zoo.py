@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from .benchmark import Measured
 from .benchmark_tables import markdown, milliseconds, three_digits
-from .published_rows import FORMS, IMAGENET, ROWS, Form, PublishedRow
+from .published_rows import FORMS, IMAGENET, ROWS, PublishedRow
 from .zoo_benchmark import by_groups, deployed
 
 Source = Literal['paper', 'README', 'note']
@@ -62,40 +62,16 @@ def _mmpretrain(kind: str, channels: int, **arguments: Any) -> Mapping[str, Any]
     }
 
 
-def _unirep(arch: str, channels: int) -> Mapping[str, Any]:
-    return {'model.backbone.arch': arch, 'model.head.in_channels': channels}
-
-
-def _inception(arch: str, channels: int) -> Mapping[str, Any]:
-    return {
-        'model.backbone.arch': arch,
-        'model.neck.in_channels': channels,
-        'model.head.in_channels': 3 * channels,
-    }
-
-
-def _readme(
-    name: str, config: str, overrides: Mapping[str, Any], params: float, gmacs: float, form: Form
-) -> PublishedRow:
-    return PublishedRow(name, config, IMAGENET, params, gmacs, 'README', form, overrides)
-
-
 _CONVNEXT_T = _mmpretrain('ConvNeXt', 768, arch='tiny', gap_before_final_norm=False)
 _REPLKNET_31B = _mmpretrain('RepLKNet', 1024, arch='31B')
 _SWIN_T = _mmpretrain('SwinTransformer', 768, arch='tiny', pad_small_map=True)  # windows of 7, whatever the image
-#: Beside :data:`.published_rows.ROWS`: networks without a config of their own.
-MORE_ROWS = (
-    _readme('UniRepLKNet-A', 'unireplknet_t_imagenet', _unirep('atto', 320), 4.4, 0.6, 'deployed'),
-    _readme('UniRepLKNet-F', 'unireplknet_t_imagenet', _unirep('femto', 384), 6.2, 0.9, 'deployed'),
-    _readme('UniRepLKNet-P', 'unireplknet_t_imagenet', _unirep('pico', 512), 10.7, 1.6, 'deployed'),
-    _readme('UniRepLKNet-N', 'unireplknet_t_imagenet', _unirep('nano', 640), 18.3, 2.8, 'deployed'),
-    _readme('InceptionNeXt-S', 'inceptionnext_t_imagenet', _inception('small', 768), 49, 8.4, 'dense'),
-    _readme('InceptionNeXt-B', 'inceptionnext_t_imagenet', _inception('base', 1024), 87, 14.9, 'dense'),
-    _readme('ConvNeXt-T', 'slak_t_imagenet', _CONVNEXT_T, 28, 4.5, 'dense'),
-    _readme('RepLKNet-31B', 'slak_t_imagenet', _REPLKNET_31B, 79, 15.3, 'deployed'),
-    _readme('Swin-T', 'slak_t_imagenet', _SWIN_T, 28, 4.5, 'dense'),
+#: Beside :data:`.published_rows.ROWS`: mmpretrain's networks.
+REFERENCES = (
+    PublishedRow('ConvNeXt-T', 'slak_t_imagenet', IMAGENET, 28, 4.5, 'README', 'dense', _CONVNEXT_T),
+    PublishedRow('RepLKNet-31B', 'slak_t_imagenet', IMAGENET, 79, 15.3, 'README', 'deployed', _REPLKNET_31B),
+    PublishedRow('Swin-T', 'slak_t_imagenet', IMAGENET, 28, 4.5, 'README', 'dense', _SWIN_T),
 )
-_PUBLISHED = {row.name: row for row in (*ROWS, *MORE_ROWS)}
+_PUBLISHED = {row.name: row for row in (*ROWS, *REFERENCES)}
 
 
 def _published(name: str, top1: float, source: Source = 'README') -> Entry:
