@@ -21,7 +21,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner.checkpoint import CheckpointLoader, load_from_local
 from torch import nn
 
-from .errors import CheckpointError
+from .errors import CheckpointError, first_names
 
 MapLocation = str | torch.device | Callable | None
 _READ_ERRORS = (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError)
@@ -142,7 +142,7 @@ def load_weights(model: nn.Module, checkpoint: dict, source: str, demand_all: bo
         return
     loaded = max(len(own) - len(missing) - len(mismatched), 0)
     findings = '; '.join(
-        f'{name}: {_first(keys)}'
+        f'{name}: {first_names(keys)}'
         for name, keys in (('missing', missing), ('unexpected', unexpected), ('of another shape', mismatched))
         if keys
     )
@@ -197,10 +197,6 @@ def _load(model: nn.Module, state: dict) -> tuple[list[str], list[str], list[str
         own = model.state_dict().keys()
         return sorted(own - state.keys()), sorted(state.keys() - own), mismatched
     return list(keys.missing_keys), list(keys.unexpected_keys), []
-
-
-def _first(keys: list[str], count: int = 3) -> str:
-    return ', '.join(keys[:count]) + (f' and {len(keys) - count} more' if len(keys) > count else '')
 
 
 def _damaged(path: str | os.PathLike[str], error: Exception) -> CheckpointError:

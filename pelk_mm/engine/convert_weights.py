@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from ..models.mlp_neck import MlpNeck
 from .atomic import save_atomic
 from .checkpoint import unpickle
-from .errors import CheckpointError, ConfigError, naming
+from .errors import CheckpointError, ConfigError, first_names, naming
 from .reparameterize import check_target
-from .sparsity_state import first_names
 from .weight_families import FAMILIES, Family, shape_of
 from .weight_rules import Renamed, fill, rename
 

@@ -1,6 +1,6 @@
 """Errors a user can act on. The command-line tools print them as one line; a library caller catches them by class."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 # What mmengine's registries and the constructors behind them raise for a wrong config.
@@ -76,3 +76,8 @@ def naming(what: str) -> Iterator[None]:
             f'cannot build {what}: {type(error).__name__}: {reason or "no reason given"} '
             '(PELK_MM_LOG=debug shows the traceback)'
         ) from error
+
+
+def first_names(names: Sequence[str], count: int = 3) -> str:
+    """Join the first few names for a message, and count the rest."""
+    return ', '.join(names[:count]) + (f' and {len(names) - count} more' if len(names) > count else '')

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 
 from .checkpoint import read_checkpoint
@@ -43,26 +44,32 @@ def check_data(cfg: Config, loaders: Sequence[str]) -> None:
         check_evaluators(cfg.get(loader.replace('dataloader', 'evaluator')), datasets, loader)
 
 
-def check_checkpoints(cfg: Config, trust: bool = False) -> None:
+def check_checkpoints(cfg: Config, trust: bool = False) -> dict[str, dict[str, torch.Size]]:
     """Read every local checkpoint that the config's models are initialised from, and see that training can use it.
 
     Names such as ``https://...`` are left to mmengine.
 
+    Returns:
+        By file the shapes of its weights, under their names without the prefix of a distributed wrapper.
+
     Raises:
         CheckpointError: If one is missing, damaged, unsafe, deployed, or lacks the prefix asked for.
     """
-    for path, prefix in _pretrained(cfg.model):
+    shapes: dict[str, dict[str, torch.Size]] = {}
+    for path, start in pretrained_files(cfg.model):
         if _is_remote(path):
             continue
         checkpoint = read_checkpoint(path, trust=trust)
         if is_deployed(checkpoint):
             raise CheckpointError(f'checkpoint {path} (init_cfg) is in its deployed form, which cannot be trained')
-        start = prefix.rstrip('.') + '.' if prefix else ''
-        if not any(key.removeprefix('module.').startswith(start) for key in checkpoint['state_dict']):
+        weights = {key: value for key, value in checkpoint['state_dict'].items() if isinstance(value, torch.Tensor)}
+        shapes[path] = {key.removeprefix('module.'): value.shape for key, value in weights.items()}
+        if not any(key.startswith(start) for key in shapes[path]):
             first = next(iter(checkpoint['state_dict']), 'none')
             raise CheckpointError(
                 f'checkpoint {path} (init_cfg) has no key that starts with {start!r}; its first key is {first!r}'
             )
+    return shapes
 
 
 def note_random_start(cfg: Config) -> list[str]:
@@ -72,7 +79,7 @@ def note_random_start(cfg: Config) -> list[str]:
         One line to be logged as a warning, or nothing: the config has no such variable, or training starts from a
         checkpoint, be it named by the variable, by an ``init_cfg`` or by ``load_from``.
     """
-    if cfg.get('pretrained') != 'none' or cfg.get('load_from') or any(_pretrained(cfg.model)):
+    if cfg.get('pretrained') != 'none' or cfg.get('load_from') or any(pretrained_files(cfg.model)):
         return []
     return [
         'No pretrained checkpoint: training from scratch, far below what this recipe is for. '
@@ -134,16 +141,17 @@ def parts_of(dataset: Mapping) -> dict[str, str]:
     return {name: path for name, path in parts.items() if isinstance(path, str) and path}
 
 
-def _pretrained(node: Any) -> Iterator[tuple[str, str]]:
-    """Yield (checkpoint, prefix) of every init_cfg of type Pretrained below a model config."""
+def pretrained_files(node: Any) -> Iterator[tuple[str, str]]:
+    """Yield the checkpoint of every init_cfg of type Pretrained below a model config, and what its keys start with."""
     if isinstance(node, Mapping):
         if node.get('type') == 'Pretrained' and isinstance(node.get('checkpoint'), str):
-            yield node['checkpoint'], node.get('prefix') or ''
+            prefix = node.get('prefix')
+            yield node['checkpoint'], prefix.rstrip('.') + '.' if prefix else ''
         for child in node.values():
-            yield from _pretrained(child)
+            yield from pretrained_files(child)
     elif isinstance(node, list | tuple):
         for child in node:
-            yield from _pretrained(child)
+            yield from pretrained_files(child)
 
 
 def _is_remote(path: str) -> bool:

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from .atomic import save_atomic
 from .checkpoint import read_checkpoint
-from .errors import CheckpointError
+from .errors import CheckpointError, first_names
 from .reparameterize import check_target
-from .sparsity_state import SPARSITY_KEY, first_names, fits
+from .sparsity_state import SPARSITY_KEY, fits
 from .sparsity_units import GRANULARITIES
 
 # State dicts of a checkpoint, and what stands before a weight's name in each.

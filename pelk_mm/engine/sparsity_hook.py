@@ -18,7 +18,7 @@ from pelk_mm.ops.checks import check_int, check_number
 from pelk_mm.registry import HOOKS, register
 
 from .checkpoint import unwrap
-from .errors import CheckpointError, ConfigError
+from .errors import CheckpointError, ConfigError, first_names
 from .sparsity import cosine_rate, snip_counts
 from .sparsity_masked import MaskedWeights
 from .sparsity_snip import snip_scores
@@ -27,7 +27,6 @@ from .sparsity_state import (
     SparsityState,
     check_identical,
     compare_settings,
-    first_names,
     masks_that_fit,
     unpack,
 )

@@ -10,13 +10,12 @@ import torch
 from mmengine.dist import all_gather, get_world_size
 from torch import Tensor
 
-from .errors import CheckpointError
+from .errors import CheckpointError, first_names
 from .sparsity_units import Units
 
 SPARSITY_KEY = 'sparsity'  # top-level key of the checkpoint
 _ENTRIES = {'masks': dict, 'shapes': dict, 'step': int, 'seed': int, 'settings': dict}
 _DECIDED_ONCE = ('granularity', 'sparsity', 'dense_above')
-_NAMED = 3
 
 
 @dataclass
@@ -132,8 +131,3 @@ def check_identical(masks: Mapping[str, Tensor], when: str) -> None:
 def fits(mask: object, weight_shape: Sequence[int], units: Units) -> bool:
     """Whether something is a mask of such a weight."""
     return isinstance(mask, Tensor) and mask.dtype == torch.bool and list(mask.shape) == units.shape(weight_shape)
-
-
-def first_names(names: list[str]) -> str:
-    """Join the first few names, and count the rest."""
-    return ', '.join(names[:_NAMED]) + (f' and {len(names) - _NAMED} more' if len(names) > _NAMED else '')

@@ -83,15 +83,15 @@ def train(
         notes += note_random_start(cfg)
         loaders = [name for name in ('train_dataloader', 'val_dataloader') if cfg.get(name) is not None]
         check_data(cfg, loaders)
-        replaced = []
+        replaced, pretrained = [], {}
         if is_first_process():
             replaced = check_work_dir(cfg, resume is not None or cfg.resume, overwrite)
-            check_checkpoints(cfg, trust_checkpoint)
+            pretrained = check_checkpoints(cfg, trust_checkpoint)
             if cfg.get('load_from') and '://' not in cfg.load_from:
                 read_checkpoint(cfg.load_from, trust=trust_checkpoint)
         runner = build_runner(cfg, trust_checkpoint, notes)
-        if is_first_process() and not cfg.resume:
-            check_pretrained(runner.model, trust_checkpoint)
+        if not cfg.resume:
+            check_pretrained(runner.model, pretrained)
         check_loaders(runner, loaders)
         with naming('the optimizer'):
             runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)

@@ -200,8 +200,10 @@ def _check_tables(input: Tensor, weight: Tensor, tables: dict[str, Tensor], kern
             raise ValueError(f'{name} must have shape ({shape}), but got {tuple(table.shape)}')
         if table.device != input.device:
             raise ValueError(f'{name} must be on the device of input, {input.device}, but got {table.device}')
-        if _is_readable(table) and bool(((table < 0) | (table >= groups)).any()):
-            raise ValueError(f'{name} must hold groups from 0 to {groups - 1}, but got {table.min()} to {table.max()}')
+        if _is_readable(table) and table.numel():
+            low, high = table.aminmax()
+            if low < 0 or high >= groups:
+                raise ValueError(f'{name} must hold groups from 0 to {groups - 1}, but got {low} to {high}')
     if len({table.shape[0] for table in tables.values()}) > 1:
         sizes = ', '.join(f'{name} {table.shape[0]}' for name, table in tables.items())
         raise ValueError(f'horizontal, vertical and identity must have the same number of edges, but got {sizes}')

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.model import BaseModule
 from torch import nn
 
 from pelk_mm.engine.errors import CheckpointError
+from pelk_mm.engine.preflight import check_checkpoints
 from pelk_mm.engine.pretrained_check import check_pretrained
 from pelk_mm.models import PeLK, ShiftWiseNet, SLaK
 
@@ -17,6 +19,12 @@ class Classifier(BaseModule):
     def __init__(self, backbone, **kwargs):
         super().__init__(**kwargs)
         self.backbone, self.head = backbone, nn.Linear(8, 2)
+
+
+def check(model):
+    """As training does: the files are read before, by what the config says."""
+    configs = [module.init_cfg for module in model.modules() if getattr(module, 'init_cfg', None)]
+    check_pretrained(model, check_checkpoints(Config({'model': {'parts': configs}})))
 
 
 @pytest.fixture
@@ -33,10 +41,10 @@ def saved(tmp_path):
 def test_its_own_kind_fits(saved):
     init_cfg = saved(SLaK(ARCH, **SMALL))
     dense = {'out_indices': (0, 1, 2, 3), 'gap_before_final_norm': False}
-    check_pretrained(Classifier(SLaK(ARCH, **SMALL, **dense, init_cfg={**init_cfg, 'prefix': 'backbone.'})))
-    check_pretrained(Classifier(SLaK(ARCH, **SMALL), init_cfg=init_cfg))
-    check_pretrained(SLaK(ARCH, **SMALL))
-    check_pretrained(SLaK(ARCH, **SMALL, init_cfg={'type': 'Pretrained', 'checkpoint': 'https://nowhere/at.all'}))
+    check(Classifier(SLaK(ARCH, **SMALL, **dense, init_cfg={**init_cfg, 'prefix': 'backbone.'})))
+    check(Classifier(SLaK(ARCH, **SMALL), init_cfg=init_cfg))
+    check(SLaK(ARCH, **SMALL))
+    check(SLaK(ARCH, **SMALL, init_cfg={'type': 'Pretrained', 'checkpoint': 'https://nowhere/at.all'}))
 
 
 @pytest.mark.parametrize(
@@ -50,10 +58,16 @@ def test_its_own_kind_fits(saved):
 def test_another_family_or_variant(saved, build, message):
     init_cfg = saved(SLaK(ARCH, **SMALL))
     with pytest.raises(CheckpointError, match=message):
-        check_pretrained(Classifier(build(init_cfg={**init_cfg, 'prefix': 'backbone'})))
+        check(Classifier(build(init_cfg={**init_cfg, 'prefix': 'backbone'})))
+
+
+def test_one_of_several_initialisations(saved):
+    init_cfg = {**saved(SLaK(ARCH, **SMALL)), 'prefix': 'backbone.'}
+    with pytest.raises(CheckpointError, match='does not fit ShiftWiseNet'):
+        check(ShiftWiseNet(ARCH, **SMALL, init_cfg=[{'type': 'Constant', 'val': 0.0, 'layer': 'Linear'}, init_cfg]))
 
 
 def test_other_shuffles(saved):
     init_cfg = {**saved(ShiftWiseNet(ARCH, **SMALL, edges=4)), 'prefix': 'backbone.'}
     with pytest.raises(CheckpointError, match='of another shape: stages.0.0.mixer.horizontal'):
-        check_pretrained(ShiftWiseNet(ARCH, **SMALL, edges=2, init_cfg=init_cfg))
+        check(ShiftWiseNet(ARCH, **SMALL, edges=2, init_cfg=init_cfg))
