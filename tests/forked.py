@@ -98,8 +98,8 @@ def _train(folder, log, arguments, rank, processes, port, before):
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(processes))
         os.environ.update(LOCAL_WORLD_SIZE=str(processes), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
         arguments = {**arguments, 'launcher': 'pytorch'}
-    from pelk_mm.engine.cli import run_tool
     from pelk_mm.engine.training import train
+    from pelk_mm.utils.cli import run_tool
 
     leave_configs_unformatted(setattr)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parent
 sys.path.insert(0, str(TOOLS.parent))
-from pelk_mm.engine.cli import run_tool  # noqa: E402
 from pelk_mm.engine.config import load_config  # noqa: E402
 from pelk_mm.engine.launch import start_processes  # noqa: E402
+from pelk_mm.utils.cli import run_tool  # noqa: E402
 
 
 def main(argv: Sequence[str]) -> int:

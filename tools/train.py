@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from pelk_mm.engine.cli import add_common_arguments, run_tool  # noqa: E402
 from pelk_mm.engine.training import train  # noqa: E402
+from pelk_mm.utils.cli import add_common_arguments, run_tool  # noqa: E402
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ..layers.partial import count_conv_channels
 from ..models import PeLK
 from ..ops import SharingGrid
-from ..ops.checks import check_odd
+from ..utils.checks import check_odd
 from .charts import new_figure
 
 #: The mixers of the comparison, by their names in ``pelk_mm.layers.MIXERS``, and what the legend calls them.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from mmengine.config import Config
 
-from .errors import naming
+from ..utils.errors import naming
 from .runner import SafeRunner
 
 

@@ -21,7 +21,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner.checkpoint import CheckpointLoader, load_from_local
 from torch import nn
 
-from .errors import CheckpointError, first_names
+from ..utils.errors import CheckpointError, first_names
 
 MapLocation = str | torch.device | Callable | None
 _READ_ERRORS = (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError)

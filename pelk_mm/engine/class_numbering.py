@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import DataError
+from ..utils.errors import DataError
 from .image_check import spread
 
 

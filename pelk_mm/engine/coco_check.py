@@ -9,7 +9,7 @@ from typing import Any
 
 from mmengine.logging import print_log
 
-from .errors import DataError
+from ..utils.errors import DataError
 
 _KEY = b'"categories"'
 

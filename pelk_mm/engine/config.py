@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from .errors import ConfigError
+from ..utils.errors import ConfigError
 
 TASKS = {'mmpretrain': 'classification', 'mmseg': 'segmentation', 'mmdet': 'detection'}
 # Names at the top of a config that Runner reads from ``cfg`` itself, or that the tools read.

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from ..models.mlp_neck import MlpNeck
-from .atomic import save_atomic
+from ..utils.errors import CheckpointError, ConfigError, first_names, naming
+from ..utils.files import save_atomic
 from .checkpoint import unpickle
-from .errors import CheckpointError, ConfigError, first_names, naming
 from .reparameterize import check_target
 from .weight_families import FAMILIES, Family, shape_of
 from .weight_rules import Renamed, fill, rename

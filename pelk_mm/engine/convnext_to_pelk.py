@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..layers.peripheral import PeripheralConv2d
-from .errors import ConfigError
+from ..utils.errors import ConfigError
 
 CONVNEXT_KERNEL = 7
 

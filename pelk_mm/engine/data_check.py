@@ -6,9 +6,9 @@ Each check looks at a sample or at what the data set has read anyway, so that th
 from collections.abc import Sequence
 from typing import Any
 
+from ..utils.errors import ConfigError, DataError, naming
 from .class_numbering import check_same_classes
 from .coco_check import check_categories
-from .errors import ConfigError, DataError, naming
 from .image_check import check_images
 from .label_check import check_labels, leaves
 from .launch import is_first_process

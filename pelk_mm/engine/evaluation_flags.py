@@ -8,8 +8,8 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from ..utils.errors import ConfigError, OutputError
 from .config import task_of
-from .errors import ConfigError, OutputError
 
 _VISUALIZATION_HOOKS = {
     'classification': 'mmpretrain.VisualizationHook',

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from .errors import DataError
+from ..utils.errors import DataError
 
 _EXIF_ORIENTATION = 0x0112
 # Formats that every reader understands: one of these that Pillow cannot open is damaged, not exotic.

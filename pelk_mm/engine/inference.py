@@ -10,9 +10,9 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS, TRANSFORMS, init_default_scope
 from torch import nn
 
+from ..utils.errors import ConfigError, naming
 from .checkpoint import load_weights, read_checkpoint, safe_loading
 from .deploy import can_be_deployed, is_deployed, switch_to_deploy
-from .errors import ConfigError, naming
 
 
 def load_model(cfg: Config, checkpoint: str, device: str | None, deploy: bool, trust: bool = False) -> nn.Module:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from ..utils.errors import DataError
 from .checkpoint import unwrap
 from .class_numbering import check_listed_labels
-from .errors import DataError
 from .image_check import image_sizes, spread
 from .repeatable_data import SeededSamples
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from .errors import LaunchError
+from ..utils.errors import LaunchError
 
 ALLOW_CPU = 'PELK_MM_ALLOW_CPU'
 _NEEDED = {

@@ -10,8 +10,8 @@ import torch
 from mmengine.dataset import pseudo_collate
 from PIL import Image, ImageOps
 
+from ..utils.errors import ConfigError, DataError
 from .config import load_config, task_of
-from .errors import ConfigError, DataError
 from .inference import build_test_pipeline, load_model
 from .prediction_files import SUFFIXES, choose_files, write_boxes, write_classes, write_labels
 

@@ -8,10 +8,10 @@ import numpy as np
 from mmengine.registry import VISUALIZERS
 from PIL import Image
 
-from pelk_mm.analysis.pictures import make_palette, overlay
+from pelk_mm.utils.pictures import make_palette, overlay
 
-from .atomic import atomic_path, write_text_atomic
-from .errors import OutputError
+from ..utils.errors import OutputError
+from ..utils.files import atomic_path, write_text_atomic
 
 SUFFIXES = {
     'segmentation': ('_overlay.png', '_labels.png'),

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..models import LargeKernelBackbone
-from .errors import CheckpointError, first_names
+from ..utils.errors import CheckpointError, first_names
 from .preflight import pretrained_files
 
 #: What a classifier's checkpoint may lack: the norms of further outputs, and counts that no output depends on.

@@ -12,13 +12,9 @@ from mmengine.config import Config
 from ..analysis.complexity import Complexity
 from ..analysis.paper_convention import is_sparse
 from ..analysis.published_rows import COCO, ROWS, SPARSITY, Form, render_table
-from .atomic import write_text_atomic
 from .config import load_config
 from .count_config import build_counted, count_config
-from .errors import OutputError
 from .sparsity_weights import maskable_weights
-
-START, END = '<!-- table: begin -->', '<!-- table: end -->'
 
 
 def count_published_rows(folder: Path) -> tuple[dict[str, Complexity], Complexity]:
@@ -93,20 +89,3 @@ def with_convnext_tiny(cfg: Config) -> Config:
 def published_table(folder: Path) -> str:
     """Count all rows and set them beside what is published, as Markdown; see :func:`count_published_rows`."""
     return render_table(*count_published_rows(folder))
-
-
-def write_table(page: Path, table: str) -> None:
-    """Replace the table on a page, between its two marks.
-
-    Raises:
-        OutputError: The page is missing, has not the marks, or cannot be written.
-    """
-    try:
-        text = page.read_text()
-        before, _, rest = text.partition(START)
-        _, end, after = rest.partition(END)
-        if not end:
-            raise OutputError(f'{page} has no place for the table: {START} and {END}')
-        write_text_atomic(page, f'{before}{START}\n{table}\n{END}{after}')
-    except (OSError, UnicodeDecodeError) as error:
-        raise OutputError(f'{page} cannot be rewritten: {error}') from error

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ..utils.errors import OutputError, UserError
 from .checkpoint import find_latest_checkpoint
 from .checkpoint_diff import checkpoint_differences
-from .errors import OutputError, UserError
 
 _STEP = re.compile(r' - INFO - (?:Iter|Epoch)\(train\) ')
 _POLL_SECONDS = 0.01

@@ -16,11 +16,11 @@ from mmengine.registry import HOOKS, LOOPS
 from mmengine.runner import BaseLoop, CheckpointLoader, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import nn
 
-from .atomic import DISK_FULL, atomic_path
+from ..utils.errors import CheckpointError, SaveError, naming
+from ..utils.files import DISK_FULL, atomic_path
 from .checkpoint import find_latest_checkpoint, load_weights, read_checkpoint, safe_loading
 from .checkpoint_hook import SafeCheckpointHook
 from .deploy import is_deployed, switch_to_deploy
-from .errors import CheckpointError, SaveError, naming
 from .run_settings import check_settings, flatten
 from .run_state import KEY, restore_model_state, resume_position
 from .train_loops import ResumableEpochLoop, ResumableIterLoop

@@ -14,11 +14,11 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from pelk_mm.ops.checks import check_int, check_number
 from pelk_mm.registry import HOOKS, register
+from pelk_mm.utils.checks import check_int, check_number
 
+from ..utils.errors import CheckpointError, ConfigError, first_names
 from .checkpoint import unwrap
-from .errors import CheckpointError, ConfigError, first_names
 from .sparsity import cosine_rate, snip_counts
 from .sparsity_masked import MaskedWeights
 from .sparsity_snip import snip_scores

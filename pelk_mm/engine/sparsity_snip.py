@@ -12,7 +12,7 @@ from mmengine.dist import all_reduce
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
-from .errors import ConfigError
+from ..utils.errors import ConfigError
 
 _SMALLER = 2.0**-8
 

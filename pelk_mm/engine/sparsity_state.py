@@ -10,7 +10,7 @@ import torch
 from mmengine.dist import all_gather, get_world_size
 from torch import Tensor
 
-from .errors import CheckpointError, first_names
+from ..utils.errors import CheckpointError, first_names
 from .sparsity_units import Units
 
 SPARSITY_KEY = 'sparsity'  # top-level key of the checkpoint

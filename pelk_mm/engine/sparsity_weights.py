@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from pelk_mm.ops.checks import check_sequence
+from pelk_mm.utils.checks import check_sequence
 
-from .errors import ConfigError
+from ..utils.errors import ConfigError
 from .sparsity_units import GRANULARITIES, Filters, Units
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from ..utils.errors import ConfigError, InterruptedTrainingError, naming
 from .build import build_runner
 from .checkpoint import find_latest_checkpoint, read_checkpoint, safe_loading
 from .config import (
@@ -17,7 +18,6 @@ from .config import (
     set_work_dir,
 )
 from .data_check import check_loaders
-from .errors import ConfigError, InterruptedTrainingError, naming
 from .launch import check_launch, is_first_process
 from .preflight import check_checkpoints, check_data, check_work_dir, note_random_start
 from .pretrained_check import check_pretrained

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..ops import SharingGrid
-from ..ops.checks import check_odd
+from ..utils.checks import check_odd
 from .partial import PosEmbed
 from .peripheral import PeripheralConv2d
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..ops import depthwise_conv2d
-from ..ops.checks import check_int, check_number, check_odd
+from ..utils.checks import check_int, check_number, check_odd
 from .mixer import TokenMixer
 
 

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..ops.checks import check_odd
+from ..utils.checks import check_odd
 from .dense import DenseConv
 from .dilated import DilatedReparamConv
 from .inception import InceptionConv

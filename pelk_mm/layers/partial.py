@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ..ops import visible_sum
-from ..ops.checks import check_int, check_number, check_odd
 from ..ops.dense import exporting
 from ..ops.library import transform_refusal
+from ..utils.checks import check_int, check_number, check_odd
 from .mixer import TokenMixer
 from .norm import check_branch_norm_cfg
 

@@ -9,8 +9,8 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..layers.norm import build_activation
-from ..ops.checks import check_int, check_number
 from ..registry import MODELS, register
+from ..utils.checks import check_int, check_number
 
 
 @register(MODELS)

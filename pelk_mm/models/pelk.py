@@ -18,8 +18,8 @@ from ..layers.norm import check_branch_norm_cfg
 from ..layers.partial import count_conv_channels
 from ..layers.peripheral import resolve_grid
 from ..ops import SharingGrid
-from ..ops.checks import check_sequence
 from ..registry import MODELS, register
+from ..utils.checks import check_sequence
 from .skeleton import LargeKernelBackbone, check_kernel_sizes
 
 

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..layers.block import LargeKernelBlock, ResidualBlock
 from ..layers.mixer import TokenMixer
 from ..layers.norm import build_norm
-from ..ops.checks import check_flag, check_int, check_number, check_odd, check_sequence
+from ..utils.checks import check_flag, check_int, check_number, check_odd, check_sequence
 
 #: Smallest image side: the last stage strides by 32.
 MIN_IMAGE_SIZE = 32

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..layers import DepthwiseConv, DilatedReparamConv
-from ..ops.checks import check_odd, check_sequence
 from ..registry import MODELS, register
+from ..utils.checks import check_odd, check_sequence
 from .unirep_skeleton import UniRepBackbone
 
 #: Kernels from this size on are re-parameterised; smaller ones are plain depthwise convolutions.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ..utils.checks import check_odd
+from .arguments import autocast, check_tensors
 from .backends import depthwise
-from .checks import autocast, check_odd, check_tensors
 
 
 def depthwise_conv2d(

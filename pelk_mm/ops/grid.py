@@ -8,7 +8,7 @@ from itertools import accumulate
 
 from torch import Tensor
 
-from .checks import check_int, check_odd
+from ..utils.checks import check_int, check_odd
 from .segments import expand, pool
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from . import fft, triton_launch
-from .checks import without_autocast
+from .arguments import without_autocast
 from .segments import Segments
 
 Forward = Callable[[Tensor, Tensor, Segments, Segments, Tensor | None], Tensor]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from .arguments import autocast, check_tensors
 from .backends import depthwise
-from .checks import autocast, check_tensors
 from .grid import SharingGrid
 
 

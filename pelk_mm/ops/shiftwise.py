@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..utils.checks import check_int, check_odd
+from .arguments import autocast, check_tensors, without_autocast
 from .backends import available_backends
-from .checks import autocast, check_int, check_odd, check_tensors, without_autocast
 from .dense import exporting
 from .depthwise import depthwise_conv2d
 

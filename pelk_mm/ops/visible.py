@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .checks import check_int, check_odd, without_autocast
+from ..utils.checks import check_int, check_odd
+from .arguments import without_autocast
 from .dense import exporting
 
 

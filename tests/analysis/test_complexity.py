@@ -10,11 +10,11 @@ from pelk_mm.analysis.complexity import COMPONENTS, count_complexity
 from pelk_mm.analysis.op_counter import OpCounter
 from pelk_mm.analysis.weightless import build_weightless
 from pelk_mm.engine.count_config import build_counted, count_config
-from pelk_mm.engine.errors import ConfigError
 from pelk_mm.models import PeLK
 from pelk_mm.ops import available_backends, dense, set_backend
 from pelk_mm.ops.backends import BACKENDS
 from pelk_mm.ops.segments import Reachable
+from pelk_mm.utils.errors import ConfigError
 
 DEPTHS, CHANNELS, KERNELS = (1, 2, 1, 1), (8, 16, 24, 32), (13, 11, 9, 7)
 PELK = {

@@ -7,8 +7,8 @@ from mmengine.logging import MMLogger
 
 from pelk_mm.engine.backbone import Normalisation, backbone_state, find_backbone, load_backbone, normalisation_of
 from pelk_mm.engine.deploy import DEPLOY_KEY
-from pelk_mm.engine.errors import CheckpointError, ConfigError
 from pelk_mm.models import PeLK
+from pelk_mm.utils.errors import CheckpointError, ConfigError
 
 BACKBONE = {
     'type': 'pelk_mm.PeLK',

@@ -10,7 +10,7 @@ from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from pelk_mm.engine.checkpoint import find_latest_checkpoint, load_weights, read_checkpoint, safe_loading
-from pelk_mm.engine.errors import CheckpointError
+from pelk_mm.utils.errors import CheckpointError
 
 
 class Payload:

@@ -6,7 +6,7 @@ from PIL import Image
 pytest.importorskip('mmpretrain', reason='reads class folders with mmpretrain')
 
 from pelk_mm.engine.class_numbering import check_listed_labels, check_same_classes
-from pelk_mm.engine.errors import DataError
+from pelk_mm.utils.errors import DataError
 
 
 @pytest.fixture

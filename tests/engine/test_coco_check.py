@@ -5,7 +5,7 @@ import json
 import pytest
 
 from pelk_mm.engine.coco_check import check_categories, check_evaluators, read_categories
-from pelk_mm.engine.errors import DataError
+from pelk_mm.utils.errors import DataError
 
 CATEGORIES = [{'id': 3, 'name': 'cat'}, {'id': 7, 'name': 'dog'}]
 

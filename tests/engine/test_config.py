@@ -11,7 +11,7 @@ from pelk_mm.engine.config import (
     set_work_dir,
     task_of,
 )
-from pelk_mm.engine.errors import ConfigError
+from pelk_mm.utils.errors import ConfigError
 
 
 def write(tmp_path, text, name='a.py'):

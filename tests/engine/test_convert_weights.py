@@ -6,8 +6,8 @@ from mmengine.registry import MODELS, DefaultScope
 
 from pelk_mm.engine.checkpoint import load_weights
 from pelk_mm.engine.convert_weights import describe
-from pelk_mm.engine.errors import CheckpointError, ConfigError
 from pelk_mm.models import PeLK, SLaK
+from pelk_mm.utils.errors import CheckpointError, ConfigError
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from torch import nn
 
 from pelk_mm.engine.checkpoint import read_checkpoint
 from pelk_mm.engine.deploy import can_be_deployed, is_deployed, switch_to_deploy
-from pelk_mm.engine.errors import CheckpointError, ConfigError
 from pelk_mm.engine.evaluation import evaluate
 from pelk_mm.engine.reparameterize import reparameterize
 from pelk_mm.engine.switch_to_deploy_hook import SwitchToDeployHook
 from pelk_mm.engine.training import train
 from pelk_mm.registry import HOOKS
+from pelk_mm.utils.errors import CheckpointError, ConfigError
 
 
 class Branches(nn.Module):

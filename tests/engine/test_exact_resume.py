@@ -9,8 +9,8 @@ from forked import forget_earlier_runs, leave_configs_unformatted
 
 from pelk_mm.engine.checkpoint import find_latest_checkpoint
 from pelk_mm.engine.checkpoint_diff import checkpoint_differences
-from pelk_mm.engine.errors import InterruptedTrainingError
 from pelk_mm.engine.training import train
+from pelk_mm.utils.errors import InterruptedTrainingError
 
 
 @pytest.fixture

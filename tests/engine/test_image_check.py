@@ -1,8 +1,8 @@
 import pytest
 from PIL import Image
 
-from pelk_mm.engine.errors import DataError
 from pelk_mm.engine.image_check import check_images, spread
+from pelk_mm.utils.errors import DataError
 
 
 class Boxes:

@@ -6,8 +6,8 @@ from mmengine.dataset import ConcatDataset, RepeatDataset
 from PIL import Image
 from torch import nn
 
-from pelk_mm.engine.errors import DataError
 from pelk_mm.engine.label_check import check_labels
+from pelk_mm.utils.errors import DataError
 
 
 class Head(nn.Module):

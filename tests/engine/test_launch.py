@@ -3,8 +3,8 @@ import socket
 import pytest
 import torch
 
-from pelk_mm.engine.errors import LaunchError
 from pelk_mm.engine.launch import check_devices, check_launch, check_port, is_first_process
+from pelk_mm.utils.errors import LaunchError
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ import pytest
 from mmengine.fileio import load
 
 from pelk_mm.analysis.published_rows import CONVNEXT_T_GMACS, IMAGENET, ROWS, render_table
-from pelk_mm.engine.errors import ConfigError, OutputError
-from pelk_mm.engine.published_rows import END, START, count_published_rows, write_table
+from pelk_mm.engine.published_rows import count_published_rows
+from pelk_mm.utils.errors import ConfigError, OutputError
+from pelk_mm.utils.files import END, START, write_table
 
 ROOT = Path(__file__).resolve().parents[2]
 

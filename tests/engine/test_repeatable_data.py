@@ -10,9 +10,9 @@ from exact_task import ExactData
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import DataLoader, IterableDataset
 
-from pelk_mm.engine.errors import DataError
 from pelk_mm.engine.random_state import get_random_state, seeded, set_random_state
 from pelk_mm.engine.repeatable_data import EndlessBatches, SeededSamples, make_repeatable, start_pass
+from pelk_mm.utils.errors import DataError
 
 
 def draw():

@@ -8,9 +8,9 @@ import torch
 from forked import forget_earlier_runs, leave_configs_unformatted
 
 from pelk_mm.engine.checkpoint import read_checkpoint
-from pelk_mm.engine.errors import CheckpointError
 from pelk_mm.engine.run_settings import compare_flat, flatten
 from pelk_mm.engine.training import train
+from pelk_mm.utils.errors import CheckpointError
 
 FIRST = 'work_dirs/toy/epoch_1.pth'
 

@@ -7,9 +7,9 @@ from mmengine.registry import HOOKS
 from mmengine.runner import CheckpointLoader
 
 from pelk_mm.engine.checkpoint import read_checkpoint
-from pelk_mm.engine.errors import CheckpointError, SaveError
 from pelk_mm.engine.evaluation import evaluate
 from pelk_mm.engine.training import train
+from pelk_mm.utils.errors import CheckpointError, SaveError
 
 ONE = {'train_cfg.max_epochs': 1}
 LAST = 'work_dirs/toy/epoch_1.pth'

@@ -10,11 +10,11 @@ from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from pelk_mm.engine.atomic import atomic_path, save_atomic
 from pelk_mm.engine.checkpoint import read_checkpoint
 from pelk_mm.engine.checkpoint_hook import SafeCheckpointHook
-from pelk_mm.engine.errors import InterruptedTrainingError, SaveError
 from pelk_mm.engine.training import train
+from pelk_mm.utils.errors import InterruptedTrainingError, SaveError
+from pelk_mm.utils.files import atomic_path, save_atomic
 
 ROTATING = {
     'default_hooks.checkpoint.max_keep_ckpts': 1,

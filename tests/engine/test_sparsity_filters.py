@@ -14,11 +14,11 @@ from torch.nn import functional as F
 
 from pelk_mm import DynamicSparsityHook
 from pelk_mm.engine.checkpoint import read_checkpoint
-from pelk_mm.engine.errors import CheckpointError, ConfigError
 from pelk_mm.engine.remove_masks import remove_masks
 from pelk_mm.engine.sparsity_masked import MaskedWeights
 from pelk_mm.engine.sparsity_units import Filters
 from pelk_mm.engine.sparsity_weights import maskable_weights, masks_from_zeros
+from pelk_mm.utils.errors import CheckpointError, ConfigError
 
 COARSE = {
     'type': 'pelk_mm.DynamicSparsityHook',

@@ -12,7 +12,7 @@ from sparse_toy import EMA, FIXED, LAST, NAMES, SPARSE, SparseToy, make_trainer,
 
 from pelk_mm import DynamicSparsityHook
 from pelk_mm.engine.checkpoint import read_checkpoint
-from pelk_mm.engine.errors import CheckpointError, ConfigError
+from pelk_mm.utils.errors import CheckpointError, ConfigError
 
 
 @pytest.fixture

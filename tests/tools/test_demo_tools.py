@@ -14,7 +14,7 @@ pytest.importorskip('mmseg', reason='the demo trains a segmentor')
 from mmengine.registry import DefaultScope
 
 from pelk_mm.datasets import ToyDataset, write_toy_dataset
-from pelk_mm.engine.cli import run_tool
+from pelk_mm.utils.cli import run_tool
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs/demo/upernet_pelk_atto_toy.py'

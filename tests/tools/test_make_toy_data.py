@@ -1,7 +1,7 @@
 import importlib.util
 from pathlib import Path
 
-from pelk_mm.engine.cli import run_tool
+from pelk_mm.utils.cli import run_tool
 
 ROOT = Path(__file__).parents[2]
 

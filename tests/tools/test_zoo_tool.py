@@ -6,8 +6,8 @@ from tool_runner import run
 
 from pelk_mm.analysis import benchmark, zoo, zoo_benchmark
 from pelk_mm.engine import zoo as engine_zoo
-from pelk_mm.engine.published_rows import END, START
 from pelk_mm.models import ShiftWiseNet
+from pelk_mm.utils.files import END, START
 
 TOOL = 'analysis_tools/zoo.py'
 SPECK = zoo.Entry(

@@ -20,7 +20,7 @@ def load_tool(name):
 
 def run(name, *args):
     """Run a tool in this process; return its exit status."""
-    from pelk_mm.engine.cli import run_tool
+    from pelk_mm.utils.cli import run_tool
 
     main = load_tool(name).main
     return run_tool(lambda: main([str(arg) for arg in args]))

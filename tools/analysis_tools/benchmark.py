@@ -29,10 +29,10 @@ from pelk_mm.analysis.op_benchmark import benchmark_op  # noqa: E402
 from pelk_mm.analysis.op_variants import op_variants  # noqa: E402
 from pelk_mm.analysis.rival_nets import NETS  # noqa: E402
 from pelk_mm.analysis.train_benchmark import benchmark_train  # noqa: E402
-from pelk_mm.engine.cli import run_tool  # noqa: E402
-from pelk_mm.engine.errors import ConfigError  # noqa: E402
-from pelk_mm.engine.figure_files import write_files  # noqa: E402
 from pelk_mm.engine.sparsity_benchmark import benchmark_sparsity  # noqa: E402
+from pelk_mm.utils.cli import run_tool  # noqa: E402
+from pelk_mm.utils.errors import ConfigError  # noqa: E402
+from pelk_mm.utils.files import write_files  # noqa: E402
 
 DTYPES = {'fp32': torch.float32, 'fp64': torch.float64, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 

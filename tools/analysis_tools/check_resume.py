@@ -9,10 +9,10 @@ from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TOOLS.parent))
-from pelk_mm.engine.cli import run_tool  # noqa: E402
 from pelk_mm.engine.config import load_config  # noqa: E402
-from pelk_mm.engine.errors import ConfigError  # noqa: E402
 from pelk_mm.engine.resume_check import kill_and_compare, kill_tree  # noqa: E402
+from pelk_mm.utils.cli import run_tool  # noqa: E402
+from pelk_mm.utils.errors import ConfigError  # noqa: E402
 
 # Every iteration must show in the log, since that is what tells when to kill.
 LOGGING = ['default_hooks.logger.type=LoggerHook', 'default_hooks.logger.interval=1']

@@ -14,11 +14,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from pelk_mm.analysis.charts import png_bytes  # noqa: E402
 from pelk_mm.analysis.kernel_pictures import draw_kernel, kernel_layers, layer_kernel  # noqa: E402
 from pelk_mm.engine.backbone import load_backbone  # noqa: E402
-from pelk_mm.engine.cli import add_common_arguments, run_tool  # noqa: E402
 from pelk_mm.engine.config import load_config  # noqa: E402
 from pelk_mm.engine.deploy import can_be_deployed, switch_to_deploy  # noqa: E402
-from pelk_mm.engine.errors import ConfigError  # noqa: E402
-from pelk_mm.engine.figure_files import claim_files, write_files  # noqa: E402
+from pelk_mm.utils.cli import add_common_arguments, run_tool  # noqa: E402
+from pelk_mm.utils.errors import ConfigError  # noqa: E402
+from pelk_mm.utils.files import claim_files, write_files  # noqa: E402
 
 
 def main(argv: list[str]) -> None:

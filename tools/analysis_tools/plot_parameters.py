@@ -15,9 +15,9 @@ from pelk_mm.analysis.parameter_curve import (  # noqa: E402
     draw_parameter_curve,
     parameter_curve,
 )
-from pelk_mm.engine.cli import run_tool  # noqa: E402
-from pelk_mm.engine.errors import ConfigError  # noqa: E402
-from pelk_mm.engine.figure_files import claim_files, write_files  # noqa: E402
+from pelk_mm.utils.cli import run_tool  # noqa: E402
+from pelk_mm.utils.errors import ConfigError  # noqa: E402
+from pelk_mm.utils.files import claim_files, write_files  # noqa: E402
 
 
 def main(argv: list[str]) -> None:

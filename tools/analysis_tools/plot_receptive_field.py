@@ -21,10 +21,10 @@ from pelk_mm.analysis.charts import png_bytes  # noqa: E402
 from pelk_mm.analysis.image_folder import list_images, read_image  # noqa: E402
 from pelk_mm.analysis.receptive_field import MIN_SIZE, contribution, draw_receptive_field, summarise  # noqa: E402
 from pelk_mm.engine.backbone import load_backbone, normalisation_of  # noqa: E402
-from pelk_mm.engine.cli import add_common_arguments, run_tool  # noqa: E402
 from pelk_mm.engine.config import load_config  # noqa: E402
-from pelk_mm.engine.errors import ConfigError, DataError  # noqa: E402
-from pelk_mm.engine.figure_files import claim_files, write_files  # noqa: E402
+from pelk_mm.utils.cli import add_common_arguments, run_tool  # noqa: E402
+from pelk_mm.utils.errors import ConfigError, DataError  # noqa: E402
+from pelk_mm.utils.files import claim_files, write_files  # noqa: E402
 
 
 def main(argv: list[str]) -> None:

@@ -18,10 +18,10 @@ from pelk_mm.analysis.benchmark import GateError  # noqa: E402
 from pelk_mm.analysis.benchmark_tables import describe  # noqa: E402
 from pelk_mm.analysis.machine import check_device, describe_machine  # noqa: E402
 from pelk_mm.analysis.zoo import render_zoo  # noqa: E402
-from pelk_mm.engine.cli import run_tool  # noqa: E402
-from pelk_mm.engine.errors import ConfigError  # noqa: E402
-from pelk_mm.engine.published_rows import write_table  # noqa: E402
 from pelk_mm.engine.zoo import choose, count_zoo, time_zoo  # noqa: E402
+from pelk_mm.utils.cli import run_tool  # noqa: E402
+from pelk_mm.utils.errors import ConfigError  # noqa: E402
+from pelk_mm.utils.files import write_table  # noqa: E402
 
 
 def main(argv: Sequence[str]) -> int:

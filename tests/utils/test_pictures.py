@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pelk_mm.analysis.pictures import make_palette, overlay, paint_labels, sheet
+from pelk_mm.utils.pictures import make_palette, overlay, paint_labels, sheet
 
 PALETTE = [[10, 20, 30], [200, 100, 0]]
 

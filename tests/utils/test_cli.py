@@ -5,8 +5,8 @@ import signal
 import pytest
 import torch
 
-from pelk_mm.engine.cli import KeyValueAction, add_common_arguments, run_tool
-from pelk_mm.engine.errors import ConfigError, InterruptedTrainingError, SaveError
+from pelk_mm.utils.cli import KeyValueAction, add_common_arguments, run_tool
+from pelk_mm.utils.errors import ConfigError, InterruptedTrainingError, SaveError
 
 
 @pytest.fixture(autouse=True)

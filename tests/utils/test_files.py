@@ -2,8 +2,8 @@ import os
 
 import pytest
 
-from pelk_mm.engine.errors import OutputError
-from pelk_mm.engine.figure_files import claim_files, write_files
+from pelk_mm.utils.errors import OutputError
+from pelk_mm.utils.files import claim_files, write_files
 
 
 def test_files_are_claimed_and_written(tmp_path):

@@ -9,8 +9,8 @@ from typing import Any
 
 from mmengine.config import DictAction
 
-from .atomic import DISK_FULL
 from .errors import InterruptedTrainingError, UserError
+from .files import DISK_FULL
 
 
 class KeyValueAction(DictAction):
@@ -60,7 +60,7 @@ def add_common_arguments(parser: argparse.ArgumentParser, launcher: bool = False
 def run_tool(main: Callable[[], int | None]) -> int:
     """Run ``main`` and turn what went wrong into one line on stderr and an exit status.
 
-    A :class:`~pelk_mm.engine.errors.UserError` gives its own status (2 for bad input, 1 for a failed write, 130 for
+    A :class:`~pelk_mm.utils.errors.UserError` gives its own status (2 for bad input, 1 for a failed write, 130 for
     Ctrl-C), a full disk 1, a bare Ctrl-C 130. Anything else is a defect and keeps its traceback.
     With several processes on a node only the first speaks, since all of them stop for the same reason.
 
