@@ -1,7 +1,7 @@
 """Parts for mmengine: hooks, the optimizer-wrapper constructor, a runner that loses nothing, and safe loading."""
 
+from ..checkpoints.reading import read_checkpoint, safe_loading
 from .bfloat16 import BFloat16OptimWrapper
-from .checkpoint import read_checkpoint, safe_loading
 from .checkpoint_hook import SafeCheckpointHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
 from .model_index import register_model_index

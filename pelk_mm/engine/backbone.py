@@ -13,9 +13,10 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
+from ..checkpoints.deploy import is_deployed, switch_to_deploy
+from ..checkpoints.loading import load_weights
+from ..checkpoints.reading import read_checkpoint, safe_loading
 from ..utils.errors import CheckpointError, ConfigError, naming
-from .checkpoint import load_weights, read_checkpoint, safe_loading
-from .deploy import is_deployed, switch_to_deploy
 from .inference import check_device
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..checkpoints.reading import unpickle
 from ..models.mlp_neck import MlpNeck
 from ..utils.errors import CheckpointError, ConfigError, first_names, naming
 from ..utils.files import save_atomic
-from .checkpoint import unpickle
 from .reparameterize import check_target
 from .weight_families import FAMILIES, Family, shape_of
 from .weight_rules import Renamed, fill, rename

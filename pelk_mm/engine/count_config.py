@@ -14,8 +14,8 @@ from torch import nn
 from ..analysis.complexity import Complexity, count_complexity
 from ..analysis.tensor_forward import kind_of
 from ..analysis.weightless import build_weightless
+from ..checkpoints.deploy import can_be_deployed, switch_to_deploy
 from ..utils.errors import ConfigError, naming
-from .deploy import can_be_deployed, switch_to_deploy
 
 
 def count_config(cfg: Config, shape: Sequence[int], sparsity: float | None = None, deploy: bool = False) -> Complexity:

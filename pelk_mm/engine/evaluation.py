@@ -5,12 +5,12 @@ from typing import Any
 
 from mmengine.config import Config
 
+from ..checkpoints.deploy import can_be_deployed, is_deployed
+from ..checkpoints.reading import read_checkpoint, safe_loading
 from ..utils.errors import ConfigError
 from .build import build_runner
-from .checkpoint import read_checkpoint, safe_loading
 from .config import fit_to_device, load_config, set_dataloader_defaults, set_work_dir
 from .data_check import check_loaders
-from .deploy import can_be_deployed, is_deployed
 from .evaluation_flags import enable_tta, set_out, set_show
 from .launch import check_launch
 from .preflight import check_data

@@ -10,9 +10,10 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS, TRANSFORMS, init_default_scope
 from torch import nn
 
+from ..checkpoints.deploy import can_be_deployed, is_deployed, switch_to_deploy
+from ..checkpoints.loading import load_weights
+from ..checkpoints.reading import read_checkpoint, safe_loading
 from ..utils.errors import ConfigError, naming
-from .checkpoint import load_weights, read_checkpoint, safe_loading
-from .deploy import can_be_deployed, is_deployed, switch_to_deploy
 
 
 def load_model(cfg: Config, checkpoint: str, device: str | None, deploy: bool, trust: bool = False) -> nn.Module:

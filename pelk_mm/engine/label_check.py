@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from ..checkpoints.loading import unwrap
 from ..utils.errors import DataError
-from .checkpoint import unwrap
 from .class_numbering import check_listed_labels
 from .image_check import image_sizes, spread
 from .repeatable_data import SeededSamples

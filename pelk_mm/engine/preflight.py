@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
+from ..checkpoints.deploy import is_deployed
+from ..checkpoints.reading import read_checkpoint
 from ..utils.errors import CheckpointError, DataError, OutputError
-from .checkpoint import read_checkpoint
 from .coco_check import check_evaluators
-from .deploy import is_deployed
 
 
 def check_data(cfg: Config, loaders: Sequence[str]) -> None:

@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
+from ..checkpoints.reading import read_checkpoint
 from ..utils.errors import CheckpointError, first_names
 from ..utils.files import save_atomic
-from .checkpoint import read_checkpoint
 from .reparameterize import check_target
 from .sparsity_state import SPARSITY_KEY, fits
 from .sparsity_units import GRANULARITIES

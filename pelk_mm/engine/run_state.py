@@ -7,7 +7,7 @@ import torch
 from mmengine.dist import all_gather_object, get_rank
 from torch import nn
 
-from .checkpoint import unwrap
+from ..checkpoints.loading import unwrap
 from .random_state import get_random_state
 from .repeatable_data import sampler_of
 from .run_settings import describe_run

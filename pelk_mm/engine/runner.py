@@ -16,11 +16,12 @@ from mmengine.registry import HOOKS, LOOPS
 from mmengine.runner import BaseLoop, CheckpointLoader, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import nn
 
+from ..checkpoints.deploy import is_deployed, switch_to_deploy
+from ..checkpoints.loading import find_latest_checkpoint, load_weights
+from ..checkpoints.reading import read_checkpoint, safe_loading
 from ..utils.errors import CheckpointError, SaveError, naming
 from ..utils.files import DISK_FULL, atomic_path
-from .checkpoint import find_latest_checkpoint, load_weights, read_checkpoint, safe_loading
 from .checkpoint_hook import SafeCheckpointHook
-from .deploy import is_deployed, switch_to_deploy
 from .run_settings import check_settings, flatten
 from .run_state import KEY, restore_model_state, resume_position
 from .train_loops import ResumableEpochLoop, ResumableIterLoop

@@ -17,8 +17,8 @@ from torch.optim import Optimizer
 from pelk_mm.registry import HOOKS, register
 from pelk_mm.utils.checks import check_int, check_number
 
+from ..checkpoints.loading import unwrap
 from ..utils.errors import CheckpointError, ConfigError, first_names
-from .checkpoint import unwrap
 from .sparsity import cosine_rate, snip_counts
 from .sparsity_masked import MaskedWeights
 from .sparsity_snip import snip_scores

@@ -5,7 +5,7 @@ from mmengine.runner import Runner
 
 from pelk_mm.registry import HOOKS, register
 
-from .deploy import switch_to_deploy
+from ..checkpoints.deploy import switch_to_deploy
 
 
 @register(HOOKS)

@@ -6,9 +6,10 @@ from typing import Any
 
 from mmengine.config import Config
 
+from ..checkpoints.loading import find_latest_checkpoint
+from ..checkpoints.reading import read_checkpoint, safe_loading
 from ..utils.errors import ConfigError, InterruptedTrainingError, naming
 from .build import build_runner
-from .checkpoint import find_latest_checkpoint, read_checkpoint, safe_loading
 from .config import (
     enable_amp,
     enable_auto_scale_lr,

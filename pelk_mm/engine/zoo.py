@@ -17,10 +17,10 @@ from ..analysis.benchmark import Measured
 from ..analysis.complexity import count_complexity
 from ..analysis.zoo import ENTRIES, SHIFTWISE, Counts, Entry, runs
 from ..analysis.zoo_benchmark import benchmark_forms
+from ..checkpoints.deploy import switch_to_deploy
 from ..utils.errors import ConfigError, naming
 from .config import load_config
 from .count_config import build_counted
-from .deploy import switch_to_deploy
 
 
 def choose(names: Sequence[str] | None) -> tuple[Entry, ...]:

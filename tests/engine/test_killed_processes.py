@@ -9,7 +9,7 @@ from exact_task import EPOCHS, ITERATIONS
 from forked import Training
 from mmengine.fileio import LocalBackend
 
-from pelk_mm.engine.checkpoint import find_latest_checkpoint
+from pelk_mm.checkpoints.loading import find_latest_checkpoint
 from pelk_mm.engine.checkpoint_diff import checkpoint_differences
 from pelk_mm.engine.resume_check import kill_and_compare
 

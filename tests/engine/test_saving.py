@@ -10,7 +10,7 @@ from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from pelk_mm.engine.checkpoint import read_checkpoint
+from pelk_mm.checkpoints.reading import read_checkpoint
 from pelk_mm.engine.checkpoint_hook import SafeCheckpointHook
 from pelk_mm.engine.training import train
 from pelk_mm.utils.errors import InterruptedTrainingError, SaveError

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pelk_mm import DynamicSparsityHook
-from pelk_mm.engine.checkpoint import read_checkpoint
+from pelk_mm.checkpoints.reading import read_checkpoint
 from pelk_mm.engine.remove_masks import remove_masks
 from pelk_mm.engine.sparsity_masked import MaskedWeights
 from pelk_mm.engine.sparsity_units import Filters

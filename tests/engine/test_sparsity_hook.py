@@ -13,7 +13,7 @@ from mmengine.registry import HOOKS, MODELS, OPTIM_WRAPPERS
 from sparse_toy import EMA, LAST, NAMES, SPARSE, SparseToy, copy_of, make_trainer, recorded, sparse_hook
 from torch import nn
 
-from pelk_mm.engine.checkpoint import read_checkpoint
+from pelk_mm.checkpoints.reading import read_checkpoint
 from pelk_mm.engine.sparsity_snip import snip_scores
 from pelk_mm.utils.errors import ConfigError
 

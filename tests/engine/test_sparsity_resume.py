@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 from sparse_toy import EMA, FIXED, LAST, NAMES, SPARSE, SparseToy, make_trainer, recorded, sparse_hook
 
 from pelk_mm import DynamicSparsityHook
-from pelk_mm.engine.checkpoint import read_checkpoint
+from pelk_mm.checkpoints.reading import read_checkpoint
 from pelk_mm.utils.errors import CheckpointError, ConfigError
 
 

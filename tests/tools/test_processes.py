@@ -12,7 +12,7 @@ import pytest
 import torch
 from tool_runner import ROOT, run
 
-from pelk_mm.engine.checkpoint import read_checkpoint
+from pelk_mm.checkpoints.reading import read_checkpoint
 
 TESTS = ROOT / 'tests'
 

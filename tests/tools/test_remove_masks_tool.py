@@ -4,7 +4,7 @@ import pytest
 import torch
 from tool_runner import run
 
-from pelk_mm.engine.checkpoint import read_checkpoint
+from pelk_mm.checkpoints.reading import read_checkpoint
 from pelk_mm.engine.config import load_config
 from pelk_mm.engine.inference import load_model
 

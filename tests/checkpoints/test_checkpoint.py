@@ -9,7 +9,8 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
-from pelk_mm.engine.checkpoint import find_latest_checkpoint, load_weights, read_checkpoint, safe_loading
+from pelk_mm.checkpoints.loading import find_latest_checkpoint, load_weights
+from pelk_mm.checkpoints.reading import read_checkpoint, safe_loading
 from pelk_mm.utils.errors import CheckpointError
 
 

@@ -1,0 +1,1 @@
+"""Checkpoints read without running code, put into a model, and their deployed form."""

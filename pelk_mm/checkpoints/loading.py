@@ -1,0 +1,94 @@
+"""Putting the weights of a checkpoint into a model, and finding the checkpoint to resume from."""
+
+import logging
+import os
+import re
+from pathlib import Path
+from typing import cast
+
+from mmengine.logging import print_log
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from torch import nn
+
+from ..utils.errors import CheckpointError, first_names
+
+
+def load_weights(model: nn.Module, checkpoint: dict, source: str, demand_all: bool) -> None:
+    """Load ``checkpoint['state_dict']`` into a model and refuse weights of another architecture.
+
+    Args:
+        model: The model, possibly inside a distributed or test-time-augmentation wrapper.
+        checkpoint: As :func:`read_checkpoint` returns it.
+        source: The file's name, for messages.
+        demand_all: Every key of the model must be there in its shape (testing, resuming). Otherwise some keys must
+            (fine-tuning); the rest is named in one warning and keeps its initial values.
+
+    Raises:
+        CheckpointError: Naming the first missing, unexpected and mismatched keys.
+    """
+    model = unwrap(model)
+    state = {key.removeprefix('module.'): value for key, value in checkpoint['state_dict'].items()}
+    missing, unexpected, mismatched = _load(model, state)
+    # Old checkpoints lack this counter, which only a cumulative moving average reads.
+    missing, own = (
+        [key for key in keys if not key.endswith('num_batches_tracked')] for keys in (missing, model.state_dict())
+    )
+    if not (missing or unexpected or mismatched):
+        return
+    loaded = max(len(own) - len(missing) - len(mismatched), 0)
+    findings = '; '.join(
+        f'{name}: {first_names(keys)}'
+        for name, keys in (('missing', missing), ('unexpected', unexpected), ('of another shape', mismatched))
+        if keys
+    )
+    if loaded == 0 or (demand_all and (missing or mismatched)):
+        needed = 'all' if demand_all else 'at least some'
+        raise CheckpointError(
+            f'checkpoint {source} does not fit the model of the config: {loaded} of {len(own)} keys match, '
+            f'{needed} must ({findings}). Is it a checkpoint of another architecture?'
+        )
+    print_log(
+        f'Checkpoint {source} fits in part, {loaded} of {len(own)} keys; {findings}',
+        logger='current',
+        level=logging.WARNING,
+    )
+
+
+def find_latest_checkpoint(folder: str | os.PathLike[str]) -> Path | None:
+    """Find the checkpoint that ``--resume`` goes on from.
+
+    That is the one ``last_checkpoint`` names, also when the folder has been moved since; without it the newest
+    ``.pth`` file that is not a ``best_*`` one, since those lack the optimizer's state.
+
+    Returns:
+        The file, or None where there is none.
+    """
+    folder = Path(folder)
+    record = folder / 'last_checkpoint'
+    if record.is_file() and (text := record.read_text().strip()):
+        for file in (Path(text), folder / Path(text).name):
+            if file.is_file():
+                return file
+    files = [file for file in folder.glob('*.pth') if not file.name.startswith('best_')]
+    return max(files, key=lambda file: file.stat().st_mtime, default=None)
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Take a model out of its distributed and test-time-augmentation wrappers."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = cast(nn.Module, model.module)
+    return model
+
+
+def _load(model: nn.Module, state: dict) -> tuple[list[str], list[str], list[str]]:
+    """Load what fits; return the keys missing, unexpected, and present in another shape."""
+    try:
+        keys = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        # PyTorch has loaded everything else by now, and names the tensors that did not fit only in this text.
+        mismatched = re.findall(r'size mismatch for ([^:\s]+):', str(error))
+        if not mismatched:
+            raise
+        own = model.state_dict().keys()
+        return sorted(own - state.keys()), sorted(state.keys() - own), mismatched
+    return list(keys.missing_keys), list(keys.unexpected_keys), []
