@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..ops import visible_sum
-from ..ops.backends import BACKENDS
-from ..ops.library import Forward
+from ..ops.backends.choice import BACKENDS
+from ..ops.backends.library import Forward
 from ..ops.segments import Segments
 from ..ops.shiftwise import FORMS, Branches, Form
 

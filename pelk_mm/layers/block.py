@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from ..ops.tracing import compiling
 from .drop_path import DropPath
 from .fold import fold_before
 from .mixer import TokenMixer
@@ -122,7 +123,7 @@ class LargeKernelBlock(ResidualBlock):
 
 def _checkpointed(block: ResidualBlock, x: Tensor, pos_embed: Tensor | None) -> Tensor:
     """Run a block under the non-reentrant checkpoint; its recomputation must not count a batch twice."""
-    if torch.compiler.is_compiling():  # it recomputes without the norms' updates, and cannot trace a state of ours
+    if compiling():  # it recomputes without the norms' updates, and cannot trace a state of ours
         return checkpoint(block._forward, x, pos_embed, use_reentrant=False)
     norms = [m for m in block.modules() if isinstance(m, _BatchNorm)]
     first = True

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..ops import depthwise_conv2d
-from ..ops.dense import exporting
+from ..ops.tracing import exporting
 from ..utils.checks import check_odd
 from .depthwise import DepthwiseConv
 from .norm import batch_norm_scale_and_shift, build_norm, check_branch_norm_cfg

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..ops import visible_sum
-from ..ops.dense import exporting
-from ..ops.library import transform_refusal
+from ..ops.tracing import being_recorded, compiling, exporting
 from ..utils.checks import check_int, check_number, check_odd
 from .mixer import TokenMixer
 from .norm import check_branch_norm_cfg
@@ -122,7 +121,7 @@ class PartialConv(TokenMixer):
 
     def _within_reach(self, kernel: Tensor, like: Tensor) -> Tensor:
         """The middle of (g, K, K) that reaches from one pixel of ``like`` to another; the rest meets only padding."""
-        if exporting() or torch.compiler.is_compiling():  # for images of every size
+        if exporting() or compiling():  # for images of every size
             return kernel
         rows, columns = (
             slice(cut, self.kernel_size - cut)
@@ -137,7 +136,7 @@ class PartialConv(TokenMixer):
 
         Only the part of h that reaches across ``like`` is compared: the rest does not enter a map of that size.
         """
-        if torch.is_grad_enabled() or _being_recorded(like):
+        if torch.is_grad_enabled() or being_recorded(like):
             return compute()
         # By value: versions and addresses miss what is written through `.data`, as weight averaging does.
         if not self._pos_maps or not all(
@@ -203,16 +202,6 @@ def count_conv_channels(channels: int, conv_ratio: float) -> int:
     if convolved < 1:
         raise ValueError(f'conv_ratio={conv_ratio} of {channels} channels leaves none to convolve; raise one of them')
     return convolved
-
-
-def _being_recorded(x: Tensor) -> bool:
-    """Whether a graph is being taken, in which a kept tensor would be a constant, or a transform is active."""
-    return (
-        torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
-        or transform_refusal() is not None
-        or (x.is_cuda and torch.cuda.is_current_stream_capturing())
-    )
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

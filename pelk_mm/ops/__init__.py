@@ -1,6 +1,6 @@
 """Tensors in, tensors out: the convolutions and their back-ends. Imports torch alone."""
 
-from .backends import available_backends, set_backend
+from .backends.choice import available_backends, set_backend
 from .depthwise import depthwise_conv2d
 from .grid import SharingGrid
 from .peripheral import peripheral_conv2d

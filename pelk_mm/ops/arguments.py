@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .tracing import autocast_active
+
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
@@ -56,12 +58,6 @@ def autocast(input: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor
         return tensor.to(dtype) if eligible else tensor
 
     return cast(input), cast(weight), None if bias is None else cast(bias)
-
-
-def autocast_active(kind: str) -> bool:
-    """Whether autocast is active for devices of ``kind``; torch raises for 'meta', which has none."""
-    # `torch.amp.is_autocast_available` would answer for every kind, but torch.compile cannot trace it
-    return kind != 'meta' and torch.is_autocast_enabled(kind)
 
 
 def without_autocast(kind: str) -> AbstractContextManager[Any]:

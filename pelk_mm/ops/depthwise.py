@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..utils.checks import check_odd
 from .arguments import autocast, check_tensors
-from .backends import depthwise
+from .backends.choice import depthwise
 
 
 def depthwise_conv2d(

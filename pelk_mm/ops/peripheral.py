@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from .arguments import autocast, check_tensors
-from .backends import depthwise
+from .backends.choice import depthwise
 from .grid import SharingGrid
 
 

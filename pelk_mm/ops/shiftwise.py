@@ -16,9 +16,9 @@ from torch.nn import functional as F
 
 from ..utils.checks import check_int, check_odd
 from .arguments import autocast, check_tensors, without_autocast
-from .backends import available_backends
-from .dense import exporting
+from .backends.choice import available_backends
 from .depthwise import depthwise_conv2d
+from .tracing import compiling, exporting
 
 Branches = tuple[Tensor, Tensor, Tensor]
 INDEX_DTYPES = (torch.int64, torch.int32, torch.int16, torch.uint8)
@@ -212,4 +212,4 @@ def _check_tables(input: Tensor, weight: Tensor, tables: dict[str, Tensor], kern
 
 def _is_readable(table: Tensor) -> bool:
     """Whether values may be looked at: elsewhere than on a CPU that waits for the device, in a graph it breaks it."""
-    return type(table) is Tensor and table.device.type == 'cpu' and not (torch.compiler.is_compiling() or exporting())
+    return type(table) is Tensor and table.device.type == 'cpu' and not (compiling() or exporting())

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..utils.checks import check_int, check_odd
 from .arguments import without_autocast
-from .dense import exporting
+from .tracing import exporting
 
 
 def visible_sum(product: Tensor, size: tuple[int, int]) -> Tensor:

@@ -11,8 +11,9 @@ from pelk_mm.analysis.op_counter import OpCounter
 from pelk_mm.analysis.weightless import build_weightless
 from pelk_mm.engine.count_config import build_counted, count_config
 from pelk_mm.models import PeLK
-from pelk_mm.ops import available_backends, dense, set_backend
-from pelk_mm.ops.backends import BACKENDS
+from pelk_mm.ops import available_backends, set_backend
+from pelk_mm.ops.backends import dense
+from pelk_mm.ops.backends.choice import BACKENDS
 from pelk_mm.ops.segments import Reachable
 from pelk_mm.utils.errors import ConfigError
 

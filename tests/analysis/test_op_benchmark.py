@@ -9,7 +9,8 @@ from torch import nn
 from pelk_mm.analysis import benchmark, op_benchmark
 from pelk_mm.analysis.op_benchmark import benchmark_op
 from pelk_mm.analysis.op_variants import op_variants
-from pelk_mm.ops import available_backends, backends
+from pelk_mm.ops import available_backends
+from pelk_mm.ops.backends import choice as backends
 
 TINY = {'kernel_size': 13, 'channels': 3, 'size': (9, 8), 'batch': 3, 'repeats': 1}
 

@@ -7,7 +7,7 @@ from tool_runner import run
 
 from pelk_mm.analysis import benchmark, benchmark_report, machine
 from pelk_mm.models import PeLK
-from pelk_mm.ops import backends
+from pelk_mm.ops.backends import choice as backends
 
 TOOL = 'analysis_tools/benchmark.py'
 TINY_OP = ['op', '--kernel-size', 13, '--channels', 3, '--size', 9, 8, '--batch', 2, '--repeats', 2]

@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
+from ..arguments import without_autocast
+from ..segments import Segments
 from . import fft, triton_launch
-from .arguments import without_autocast
-from .segments import Segments
 
 Forward = Callable[[Tensor, Tensor, Segments, Segments, Tensor | None], Tensor]
 Backward = Callable[[Tensor, Tensor, Tensor, Segments, Segments, bool, bool], tuple[Tensor | None, Tensor | None]]
@@ -137,17 +136,3 @@ torch.library.register_autograd(
     'pelk_mm::shared_conv2d_backward', _refuse_second_derivatives, setup_context=_keep_nothing
 )
 torch.library.register_vmap('pelk_mm::shared_conv2d', _refuse_vmap)
-
-
-def transform_refusal() -> str | None:
-    """Why the ops of this module cannot serve a call under the transform that is active now, or None where they can.
-
-    Torch has no forward-mode rule for them, and would drop the tangents without a word.
-    """
-    if torch.compiler.is_compiling():
-        return None
-    if torch._C._functorch.peek_interpreter_stack() is not None:
-        return 'torch.func transforms (vmap, grad, jvp, ...) cannot pass through its op'
-    if forward_ad._current_level >= 0:
-        return 'its op has no forward-mode derivative (torch.autograd.forward_ad)'
-    return None

@@ -19,8 +19,8 @@ def configurations():
     """(kernel name, tiles, dtype, constants) of every launch."""
     import torch
 
-    from pelk_mm.ops import triton_launch as launch
-    from pelk_mm.ops.triton_support import DTYPES
+    from pelk_mm.ops.backends import triton_launch as launch
+    from pelk_mm.ops.backends.triton_support import DTYPES
 
     kept = torch.get_float32_matmul_precision()
     found = []
@@ -51,7 +51,7 @@ def resources(kernel, dtype, constants, capability):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from pelk_mm.ops import triton_kernels
+    from pelk_mm.ops.backends import triton_kernels
 
     function = getattr(triton_kernels, kernel)
     names = function.arg_names

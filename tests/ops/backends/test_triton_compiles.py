@@ -20,7 +20,7 @@ PROCESSES = 2
 @pytest.mark.parametrize('capability', SHARED_MEMORY)
 def test_every_configuration_compiles_without_spills(capability):
     environment = {name: value for name, value in os.environ.items() if name != 'TRITON_INTERPRET'}
-    environment['PYTHONPATH'] = str(SCRIPT.parents[2])
+    environment['PYTHONPATH'] = str(SCRIPT.parents[3])
     runs = [
         subprocess.Popen(
             [sys.executable, str(SCRIPT), str(capability), str(part), str(PROCESSES)],

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..segments import Segments
 from .dense import WIDEST_FAST_ROW
-from .segments import Segments
 from .triton_support import DTYPES as TRITON_DTYPES
 
 #: On a CPU: below this count of taps that reach across the map, transforms cost more than they save.

@@ -4,8 +4,10 @@ import logging
 import pytest
 import torch
 
-from pelk_mm.ops import available_backends, backends, depthwise_conv2d, set_backend, triton_support
-from pelk_mm.ops.backends import Problem, choose_backend
+from pelk_mm.ops import available_backends, depthwise_conv2d, set_backend
+from pelk_mm.ops.backends import choice as backends
+from pelk_mm.ops.backends import triton_support
+from pelk_mm.ops.backends.choice import Problem, choose_backend
 
 
 @pytest.fixture(autouse=True)

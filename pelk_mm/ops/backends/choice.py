@@ -16,11 +16,12 @@ from functools import cache, partial
 import torch
 from torch import Tensor
 
+from ..segments import Segments
+from ..tracing import compiling, exporting, transform_refusal
 from . import triton_support
-from .dense import depthwise_dense, exporting
-from .library import Forward, shared_conv2d, transform_refusal
+from .dense import depthwise_dense
+from .library import Forward, shared_conv2d
 from .ranking import Problem, ranking
-from .segments import Segments
 
 logger = logging.getLogger('pelk_mm')
 
@@ -114,13 +115,13 @@ def choose_backend(problem: Problem, backend: str | None = None) -> Backend:
         reason = BACKENDS[preferred].refusal(problem) if preferred in BACKENDS else f'unknown, choose from {_names()}'
         if reason is None:
             return _explained(BACKENDS[preferred], problem, 'preferred')
-        if not torch.compiler.is_compiling():  # a log would break the graph
+        if not compiling():  # a log would break the graph
             _warn_once(f"preferred back-end '{preferred}' is passed over: {reason}")
     for name, why in ranking(problem):
         reason = BACKENDS[name].refusal(problem)
         if reason is None:
             return _explained(BACKENDS[name], problem, why)
-        if name == 'triton' and not torch.compiler.is_compiling():
+        if name == 'triton' and not compiling():
             _warn_once(f"back-end 'triton', the fastest for this call, is passed over: {reason}")
     return _explained(BACKENDS['dense'], problem, 'the others cannot run here')
 
@@ -136,7 +137,7 @@ def _names() -> str:
 
 
 def _explained(backend: Backend, problem: Problem, why: str) -> Backend:
-    if os.environ.get('PELK_MM_LOG') == 'debug' and not torch.compiler.is_compiling():  # a log would break the graph
+    if os.environ.get('PELK_MM_LOG') == 'debug' and not compiling():  # a log would break the graph
         _debug_logging()
         logger.debug(
             'backend %s for input %s %s, kernel %s: %s',

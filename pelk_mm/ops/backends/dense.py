@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .segments import Segments, expand, reachable
+from ..segments import Segments, expand, reachable
+from ..tracing import exporting, is_fixed
 
 # On a CPU, stock depthwise convolutions of contiguous images fall off a cliff where a kernel's row is wider than this;
 # in channels-last layout they do not (`tools/analysis_tools/benchmark.py op` shows both). Gradients are slow in both.
@@ -22,7 +23,7 @@ def depthwise_dense(input: Tensor, weight: Tensor, rows: Segments, columns: Segm
         rows, columns: Segments of the kernel's axes, of odd sums.
         bias: (C,), or a map (C, H, W) added to every image, or None.
     """
-    if _is_number(input.shape[2]) and _is_number(input.shape[3]):
+    if is_fixed(input.shape[2]) and is_fixed(input.shape[3]):
         row_axis, column_axis = reachable(rows, input.shape[2]), reachable(columns, input.shape[3])
         weight = weight[:, :, row_axis.kept, column_axis.kept]
         rows, columns = row_axis.sizes, column_axis.sizes
@@ -45,21 +46,3 @@ def depthwise_dense(input: Tensor, weight: Tensor, rows: Segments, columns: Segm
     if exporting():
         out = out.contiguous()  # layouts that differ, summed, would tie the graph to some of the sizes
     return (out if bias_map is None else out + bias_map).to(dtype)
-
-
-def _is_number(size: int) -> bool:
-    """Whether a size of the map is fixed: a graph for every size keeps the whole kernel."""
-    if exporting():
-        return False
-    if not torch.compiler.is_compiling():
-        return True
-    from torch.fx.experimental import symbolic_shapes  # needs sympy
-
-    has_static_value = getattr(symbolic_shapes, 'has_static_value', None)  # not in torch 2.5
-    return has_static_value is not None and has_static_value(size)
-
-
-def exporting() -> bool:
-    """Whether a graph is being taken that has to run without this package: torch.export, ONNX, torch.jit.trace."""
-    # the flag itself (not in torch 2.5): within torch.compile, torch 2.11 answers True to the public is_exporting()
-    return torch.jit.is_tracing() or getattr(torch.compiler, '_is_exporting_flag', False)

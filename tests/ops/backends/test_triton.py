@@ -10,7 +10,9 @@ import torch
 from convolution_cases import GRIDS as SHARED_GRIDS
 from convolution_cases import run as run_function
 
-from pelk_mm.ops import SharingGrid, backends, depthwise_conv2d, peripheral_conv2d, triton_launch
+from pelk_mm.ops import SharingGrid, depthwise_conv2d, peripheral_conv2d
+from pelk_mm.ops.backends import choice as backends
+from pelk_mm.ops.backends import triton_launch
 from pelk_mm.ops.segments import reachable
 
 pytest.importorskip('triton', reason='triton is not installed')
@@ -253,7 +255,7 @@ def test_the_newer_name_of_tf32():
         'from pelk_mm.ops import triton_launch as t; t.interpreting = lambda: False; '
         "assert t.precision(torch.float32) == 'tf32'"
     )
-    subprocess.run([sys.executable, '-c', code], check=True, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, '-c', code], check=True, cwd=Path(__file__).parents[3])
 
 
 def test_float64_is_refused_with_the_reason():

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .segments import Reachable, Segments, expand, reachable
+from ..segments import Reachable, Segments, expand, reachable
 
 #: Alignments, in elements, that kernels are compiled for: four elements at a time, or one.
 UNITS = (4, 1)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from convolution_cases import GRIDS, assert_same, problem, run
 
-from pelk_mm.ops import depthwise_conv2d, fft, peripheral_conv2d
+from pelk_mm.ops import depthwise_conv2d, peripheral_conv2d
+from pelk_mm.ops.backends import fft
 from pelk_mm.ops.segments import reachable
 
 # odd, single-pixel and stripe maps; maps smaller than the kernel

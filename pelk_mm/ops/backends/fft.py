@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .segments import Reachable, Segments, expand, pool, reachable
-from .visible import visibility
+from ..segments import Reachable, Segments, expand, pool, reachable
+from ..visible import visibility
 
 # Complex planes of a chunk; a few such buffers are alive at once. CPU: within the last-level cache; CUDA: fills a GPU.
 CHUNK_BYTES = {'cpu': 4 << 20, 'cuda': 64 << 20}

@@ -1,0 +1,1 @@
+"""How a depthwise convolution is computed: one file a back-end, and the choice between them."""

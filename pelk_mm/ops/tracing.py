@@ -1,0 +1,60 @@
+"""What torch is doing with this call: compiling, exporting, recording, transforming, casting."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+
+def compiling() -> bool:
+    """Whether torch.compile or torch.export is taking a graph, in which a log line or a kept tensor has no place."""
+    return torch.compiler.is_compiling()
+
+
+def exporting() -> bool:
+    """Whether a graph is being taken that has to run without this package: torch.export, ONNX, torch.jit.trace."""
+    # the flag itself (not in torch 2.5): within torch.compile, torch 2.11 answers True to the public is_exporting()
+    return torch.jit.is_tracing() or getattr(torch.compiler, '_is_exporting_flag', False)
+
+
+def is_fixed(size: int) -> bool:
+    """Whether a size of the map is a number: a graph for every size keeps the whole kernel."""
+    if exporting():
+        return False
+    if not compiling():
+        return True
+    from torch.fx.experimental import symbolic_shapes  # needs sympy
+
+    has_static_value = getattr(symbolic_shapes, 'has_static_value', None)  # not in torch 2.5
+    return has_static_value is not None and has_static_value(size)
+
+
+def being_recorded(x: Tensor) -> bool:
+    """Whether a graph is being taken, in which a kept tensor would be a constant, or a transform is active."""
+    return (
+        compiling()
+        or torch.jit.is_tracing()
+        or transform_refusal() is not None
+        or (x.is_cuda and torch.cuda.is_current_stream_capturing())
+    )
+
+
+def transform_refusal() -> str | None:
+    """Why the package's op cannot serve a call under the transform that is active now, or None where it can.
+
+    Torch has no forward-mode rule for it, and would drop the tangents without a word.
+    """
+    if compiling():
+        return None
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return 'torch.func transforms (vmap, grad, jvp, ...) cannot pass through its op'
+    if forward_ad._current_level >= 0:
+        return 'its op has no forward-mode derivative (torch.autograd.forward_ad)'
+    return None
+
+
+def autocast_active(kind: str) -> bool:
+    """Whether autocast is active for devices of ``kind``; torch raises for 'meta', which has none."""
+    # `torch.amp.is_autocast_available` would answer for every kind, but torch.compile cannot trace it
+    return kind != 'meta' and torch.is_autocast_enabled(kind)
