@@ -1,12 +1,12 @@
 """Parts for mmengine: hooks, the optimizer-wrapper constructor, a runner that loses nothing, and safe loading."""
 
 from ..checkpoints.reading import read_checkpoint, safe_loading
+from ..sparsity.hook import DynamicSparsityHook
 from .bfloat16 import BFloat16OptimWrapper
 from .checkpoint_hook import SafeCheckpointHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
 from .model_index import register_model_index
 from .runner import SafeRunner
-from .sparsity_hook import DynamicSparsityHook
 from .switch_to_deploy_hook import SwitchToDeployHook
 
 __all__ = [

@@ -12,9 +12,9 @@ from mmengine.config import Config
 from ..analysis.complexity import Complexity
 from ..analysis.paper_convention import is_sparse
 from ..analysis.published_rows import COCO, ROWS, SPARSITY, Form, render_table
+from ..sparsity.weights import maskable_weights
 from .config import load_config
 from .count_config import build_counted, count_config
-from .sparsity_weights import maskable_weights
 
 
 def count_published_rows(folder: Path) -> tuple[dict[str, Complexity], Complexity]:

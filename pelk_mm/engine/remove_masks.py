@@ -6,11 +6,11 @@ from typing import Any
 from torch import Tensor
 
 from ..checkpoints.reading import read_checkpoint
+from ..sparsity.state import SPARSITY_KEY, fits
+from ..sparsity.units import GRANULARITIES
 from ..utils.errors import CheckpointError, first_names
 from ..utils.files import save_atomic
 from .reparameterize import check_target
-from .sparsity_state import SPARSITY_KEY, fits
-from .sparsity_units import GRANULARITIES
 
 # State dicts of a checkpoint, and what stands before a weight's name in each.
 _STATE_DICTS = {'state_dict': '', 'ema_state_dict': 'module.'}

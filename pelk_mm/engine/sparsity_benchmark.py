@@ -9,9 +9,9 @@ from pelk_mm.analysis.benchmark import Timing, Variant, measure
 from pelk_mm.analysis.machine import benchmark_settings, check_device
 from pelk_mm.models import PeLK
 
-from .sparsity import local_generator, random_mask
-from .sparsity_masked import MaskedWeights
-from .sparsity_weights import maskable_weights
+from ..sparsity.masked import MaskedWeights
+from ..sparsity.rules import local_generator, random_mask
+from ..sparsity.weights import maskable_weights
 
 
 def benchmark_sparsity(

@@ -10,7 +10,7 @@ from torch.nn.modules.conv import _ConvNd
 from pelk_mm.utils.checks import check_sequence
 
 from ..utils.errors import ConfigError
-from .sparsity_units import GRANULARITIES, Filters, Units
+from .units import GRANULARITIES, Filters, Units
 
 
 def maskable_weights(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .sparsity import grow, local_generator, prune, random_mask
+from .rules import grow, local_generator, prune, random_mask
 
 
 class Elements:

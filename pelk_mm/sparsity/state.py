@@ -11,7 +11,7 @@ from mmengine.dist import all_gather, get_world_size
 from torch import Tensor
 
 from ..utils.errors import CheckpointError, first_names
-from .sparsity_units import Units
+from .units import Units
 
 SPARSITY_KEY = 'sparsity'  # top-level key of the checkpoint
 _ENTRIES = {'masks': dict, 'shapes': dict, 'step': int, 'seed': int, 'settings': dict}

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from pelk_mm.engine.sparsity import cosine_rate, grow, local_generator, prune, random_mask, snip_counts
 from pelk_mm.engine.sparsity_benchmark import benchmark_sparsity
-from pelk_mm.engine.sparsity_weights import maskable_weights, masks_from_zeros
 from pelk_mm.models import PeLK
+from pelk_mm.sparsity.rules import cosine_rate, grow, local_generator, prune, random_mask, snip_counts
+from pelk_mm.sparsity.weights import maskable_weights, masks_from_zeros
 from pelk_mm.utils.errors import ConfigError
 
 TINY = {'arch': {'depths': (1, 1, 1, 1), 'channels': (8, 8, 8, 8)}, 'width_factor': 1.0, 'kernel_sizes': (13, 11, 9, 7)}

@@ -14,7 +14,7 @@ from sparse_toy import EMA, LAST, NAMES, SPARSE, SparseToy, copy_of, make_traine
 from torch import nn
 
 from pelk_mm.checkpoints.reading import read_checkpoint
-from pelk_mm.engine.sparsity_snip import snip_scores
+from pelk_mm.sparsity.snip import snip_scores
 from pelk_mm.utils.errors import ConfigError
 
 

@@ -19,19 +19,12 @@ from pelk_mm.utils.checks import check_int, check_number
 
 from ..checkpoints.loading import unwrap
 from ..utils.errors import CheckpointError, ConfigError, first_names
-from .sparsity import cosine_rate, snip_counts
-from .sparsity_masked import MaskedWeights
-from .sparsity_snip import snip_scores
-from .sparsity_state import (
-    SPARSITY_KEY,
-    SparsityState,
-    check_identical,
-    compare_settings,
-    masks_that_fit,
-    unpack,
-)
-from .sparsity_units import GRANULARITIES
-from .sparsity_weights import checked_patterns, maskable_weights, masks_from_zeros
+from .masked import MaskedWeights
+from .rules import cosine_rate, snip_counts
+from .snip import snip_scores
+from .state import SPARSITY_KEY, SparsityState, check_identical, compare_settings, masks_that_fit, unpack
+from .units import GRANULARITIES
+from .weights import checked_patterns, maskable_weights, masks_from_zeros
 
 MODES = ('dynamic', 'fixed')
 # What only 'dynamic' reads, with its defaults.

@@ -21,7 +21,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from pelk_mm import DynamicSparsityHook
-from pelk_mm.engine.sparsity_state import check_identical
+from pelk_mm.sparsity.state import check_identical
 from pelk_mm.engine.training import train
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from .sparsity_units import GRANULARITIES, Filters, Units
+from .units import GRANULARITIES, Filters, Units
 
 
 class MaskedWeights:
