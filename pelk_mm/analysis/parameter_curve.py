@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from ..layers.partial import count_conv_channels
+from ..layers.mixers.partial import count_conv_channels
 from ..models import PeLK
 from ..ops import SharingGrid
 from ..utils.checks import check_odd

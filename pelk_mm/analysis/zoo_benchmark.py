@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ..layers.shiftwise import ShiftwiseConv
+from ..layers.mixers.shiftwise import ShiftwiseConv
 from .benchmark import GateError, Measured, Variant, check_run, gate, measure, reason
 from .machine import benchmark_settings, cache_bytes, check_device
 from .model_benchmark import DEPLOY_BAR, check_images, randomise_norms
@@ -49,7 +49,7 @@ def benchmark_forms(
         size, batch: The images are (batch, 3, size, size); they are not in the cache when they are read.
         device: 'cpu' or 'cuda'.
         repeats: Samples of each form.
-        loops: Names of networks of :class:`~pelk_mm.layers.shiftwise.ShiftwiseConv`.
+        loops: Names of networks of :class:`~pelk_mm.layers.mixers.shiftwise.ShiftwiseConv`.
         rivals: Names of networks that are not this package's: where a form of theirs is wrong it is skipped.
 
     Returns:

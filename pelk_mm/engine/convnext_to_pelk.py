@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..layers.peripheral import PeripheralConv2d
+from ..layers.mixers.peripheral import PeripheralConv2d
 from ..utils.errors import ConfigError
 
 CONVNEXT_KERNEL = 7

@@ -1,20 +1,20 @@
 """Token mixers, norms and blocks."""
 
 from .block import LargeKernelBlock, ResidualBlock
-from .dense import DenseConv
-from .depthwise import DepthwiseConv
-from .dilated import DilatedReparamConv
 from .drop_path import DropPath
 from .grn import GlobalResponseNorm
-from .inception import InceptionConv
-from .mixer import TokenMixer
-from .mixer_table import MIXERS
+from .mixers.base import TokenMixer
+from .mixers.dense import DenseConv
+from .mixers.depthwise import DepthwiseConv
+from .mixers.dilated import DilatedReparamConv
+from .mixers.inception import InceptionConv
+from .mixers.partial import PartialConv
+from .mixers.peripheral import PeripheralConv2d
+from .mixers.shiftwise import ShiftwiseConv
+from .mixers.stripe import StripeConv
+from .mixers.table import MIXERS
 from .norm import LayerNorm2d
-from .partial import PartialConv
-from .peripheral import PeripheralConv2d
-from .shiftwise import ShiftwiseConv
 from .squeeze_excite import SqueezeExcite
-from .stripe import StripeConv
 from .unirep_block import UniRepBlock
 
 __all__ = [

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from ..ops.tracing import compiling
 from .drop_path import DropPath
 from .fold import fold_before
-from .mixer import TokenMixer
+from .mixers.base import TokenMixer
 from .norm import LayerNorm2d, batch_norm_scale_and_shift, build_activation, build_norm
 
 

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from .block import ResidualBlock
 from .fold import fold_before, fold_behind
 from .grn import GlobalResponseNorm
-from .mixer import TokenMixer
+from .mixers.base import TokenMixer
 from .norm import batch_norm_scale_and_shift, build_activation, build_norm, check_branch_norm_cfg
 from .squeeze_excite import SqueezeExcite
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from ..layers import MIXERS, TokenMixer
-from ..layers.mixer_table import mixer_builder
+from ..layers.mixers.partial import count_conv_channels
+from ..layers.mixers.peripheral import resolve_grid
+from ..layers.mixers.table import mixer_builder
 from ..layers.norm import check_branch_norm_cfg
-from ..layers.partial import count_conv_channels
-from ..layers.peripheral import resolve_grid
 from ..ops import SharingGrid
 from ..registry import MODELS, register
 from ..utils.checks import check_sequence

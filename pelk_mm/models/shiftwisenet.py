@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..layers.shiftwise import ShiftwiseConv
+from ..layers.mixers.shiftwise import ShiftwiseConv
 from ..registry import MODELS, register
 from .convnext_skeleton import LargeKernelConvNeXt
 from .skeleton import check_kernel_sizes

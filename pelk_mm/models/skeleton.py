@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..layers.block import LargeKernelBlock, ResidualBlock
-from ..layers.mixer import TokenMixer
+from ..layers.mixers.base import TokenMixer
 from ..layers.norm import build_norm
 from ..utils.checks import check_flag, check_int, check_number, check_odd, check_sequence
 

@@ -59,7 +59,7 @@ def test_a_net_without_room_does_not_stop_the_others(monkeypatch, run):
 
 
 def test_a_wrong_merge_is_not_timed(monkeypatch):
-    from pelk_mm.layers import peripheral
+    from pelk_mm.layers.mixers import peripheral
 
     def unfolded(norm):
         return torch.ones(norm.num_features).double(), torch.zeros(norm.num_features).double()

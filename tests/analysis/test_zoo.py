@@ -71,7 +71,7 @@ def test_every_form_is_timed_and_gated():
 
 def test_each_form_runs_what_its_name_says(monkeypatch):
     """The loop is the operator's definition, and no other form is."""
-    from pelk_mm.layers.shiftwise import ShiftwiseConv
+    from pelk_mm.layers.mixers.shiftwise import ShiftwiseConv
 
     ran = []
     forward = ShiftwiseConv.forward

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch._subclasses import FakeTensor, FakeTensorMode
 
-from pelk_mm.layers.shuffles import _draw, shuffle_tables, split_channels
+from pelk_mm.layers.mixers.shuffles import _draw, shuffle_tables, split_channels
 from pelk_mm.ops import shiftwise_conv2d
 from pelk_mm.ops.shiftwise import count_groups, shiftwise_kernels
 

@@ -273,7 +273,7 @@ class MaskableToy(PathsToy):
 
 def test_shiftwise_mixers():
     """The mixer offers its filters; a channel whose filters all paths drop passes unchanged, deployed too."""
-    from pelk_mm.layers.shiftwise import ShiftwiseConv
+    from pelk_mm.layers.mixers.shiftwise import ShiftwiseConv
 
     mixer = nn.Sequential(ShiftwiseConv(8, 7)).eval()
     weights = maskable_weights(mixer, None, Filters())

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..ops import depthwise_conv2d
-from .norm import batch_norm_scale_and_shift, build_norm
+from ...ops import depthwise_conv2d
+from ..norm import batch_norm_scale_and_shift, build_norm
 from .partial import PartialConv, PosEmbed, visible_map
 
 

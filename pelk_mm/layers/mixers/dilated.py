@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..ops import depthwise_conv2d
-from ..ops.tracing import exporting
-from ..utils.checks import check_odd
+from ...ops import depthwise_conv2d
+from ...ops.tracing import exporting
+from ...utils.checks import check_odd
+from ..norm import batch_norm_scale_and_shift, build_norm, check_branch_norm_cfg
 from .depthwise import DepthwiseConv
-from .norm import batch_norm_scale_and_shift, build_norm, check_branch_norm_cfg
 
 #: (kernel size, dilation) of the parallel branches of a K x K kernel.
 BRANCHES: Mapping[int, tuple[tuple[int, int], ...]] = {

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..utils.checks import check_int, check_number
+from ...utils.checks import check_int, check_number
 
 SEED = 123
 

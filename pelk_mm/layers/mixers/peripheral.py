@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..ops import SharingGrid, depthwise_conv2d, peripheral_conv2d
-from ..utils.checks import check_odd
-from .norm import batch_norm_scale_and_shift, build_norm
+from ...ops import SharingGrid, depthwise_conv2d, peripheral_conv2d
+from ...utils.checks import check_odd
+from ..norm import batch_norm_scale_and_shift, build_norm
 from .partial import PartialConv, PosEmbed, visible_map
 
 

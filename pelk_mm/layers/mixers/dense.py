@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..ops import SharingGrid
-from ..utils.checks import check_odd
+from ...ops import SharingGrid
+from ...utils.checks import check_odd
 from .partial import PosEmbed
 from .peripheral import PeripheralConv2d
 

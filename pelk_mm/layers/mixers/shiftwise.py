@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..ops import depthwise_conv2d, shiftwise_conv2d
-from ..ops.shiftwise import check_stride, count_groups, shiftwise_kernels
-from ..utils.checks import check_int, check_odd
-from .mixer import TokenMixer
-from .norm import batch_norm_scale_and_shift, build_norm, check_branch_norm_cfg
+from ...ops import depthwise_conv2d, shiftwise_conv2d
+from ...ops.shiftwise import check_stride, count_groups, shiftwise_kernels
+from ...utils.checks import check_int, check_odd
+from ..norm import batch_norm_scale_and_shift, build_norm, check_branch_norm_cfg
+from .base import TokenMixer
 from .shuffles import shuffle_tables, split_channels
 
 

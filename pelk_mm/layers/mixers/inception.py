@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..ops import depthwise_conv2d
-from ..utils.checks import check_int, check_number, check_odd
-from .mixer import TokenMixer
+from ...ops import depthwise_conv2d
+from ...utils.checks import check_int, check_number, check_odd
+from .base import TokenMixer
 
 
 class InceptionConv(TokenMixer):

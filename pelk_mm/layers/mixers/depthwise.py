@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..ops import depthwise_conv2d
-from .fold import fold_behind
+from ...ops import depthwise_conv2d
+from ..fold import fold_behind
 from .partial import PartialConv
 
 

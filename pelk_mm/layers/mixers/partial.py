@@ -8,11 +8,11 @@ from typing import Any, Literal, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
-from ..ops import visible_sum
-from ..ops.tracing import being_recorded, compiling, exporting
-from ..utils.checks import check_int, check_number, check_odd
-from .mixer import TokenMixer
-from .norm import check_branch_norm_cfg
+from ...ops import visible_sum
+from ...ops.tracing import being_recorded, compiling, exporting
+from ...utils.checks import check_int, check_number, check_odd
+from ..norm import check_branch_norm_cfg
+from .base import TokenMixer
 
 PosEmbed = Literal['visible', 'bias']
 Self = TypeVar('Self', bound='PartialConv')

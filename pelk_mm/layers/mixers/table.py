@@ -6,11 +6,11 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..utils.checks import check_odd
+from ...utils.checks import check_odd
+from .base import TokenMixer
 from .dense import DenseConv
 from .dilated import DilatedReparamConv
 from .inception import InceptionConv
-from .mixer import TokenMixer
 from .partial import count_conv_channels
 from .peripheral import PeripheralConv2d
 from .shiftwise import ShiftwiseConv
