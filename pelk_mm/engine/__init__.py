@@ -3,10 +3,10 @@
 from ..checkpoints.reading import read_checkpoint, safe_loading
 from ..sparsity.hook import DynamicSparsityHook
 from .bfloat16 import BFloat16OptimWrapper
-from .checkpoint_hook import SafeCheckpointHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
 from .model_index import register_model_index
-from .runner import SafeRunner
+from .runner.checkpoint_hook import SafeCheckpointHook
+from .runner.runner import SafeRunner
 from .switch_to_deploy_hook import SwitchToDeployHook
 
 __all__ = [

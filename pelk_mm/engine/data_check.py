@@ -12,7 +12,7 @@ from .coco_check import check_categories
 from .image_check import check_images
 from .label_check import check_labels, leaves
 from .launch import is_first_process
-from .runner import SafeRunner
+from .runner.runner import SafeRunner
 from .unbuilt_data import explain
 
 

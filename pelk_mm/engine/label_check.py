@@ -11,7 +11,7 @@ from ..checkpoints.loading import unwrap
 from ..utils.errors import DataError
 from .class_numbering import check_listed_labels
 from .image_check import image_sizes, spread
-from .repeatable_data import SeededSamples
+from .runner.repeatable_data import SeededSamples
 
 
 def check_labels(dataset: Any, model: nn.Module, loader: str, samples: int = 50) -> None:

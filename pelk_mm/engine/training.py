@@ -9,7 +9,6 @@ from mmengine.config import Config
 from ..checkpoints.loading import find_latest_checkpoint
 from ..checkpoints.reading import read_checkpoint, safe_loading
 from ..utils.errors import ConfigError, InterruptedTrainingError, naming
-from .build import build_runner
 from .config import (
     enable_amp,
     enable_auto_scale_lr,
@@ -22,7 +21,7 @@ from .data_check import check_loaders
 from .launch import check_launch, is_first_process
 from .preflight import check_checkpoints, check_data, check_work_dir, note_random_start
 from .pretrained_check import check_pretrained
-from .runner import SafeRunner
+from .runner.runner import SafeRunner, build_runner
 from .vis_backends import check_vis_backends, enable_tensorboard
 
 
@@ -90,13 +89,12 @@ def train(
             pretrained = check_checkpoints(cfg, trust_checkpoint)
             if cfg.get('load_from') and '://' not in cfg.load_from:
                 read_checkpoint(cfg.load_from, trust=trust_checkpoint)
-        runner = build_runner(cfg, trust_checkpoint, notes)
+        runner = build_runner(cfg, trust_checkpoint, notes, replaced)
         if not cfg.resume:
             check_pretrained(runner.model, pretrained)
         check_loaders(runner, loaders)
         with naming('the optimizer'):
             runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-        runner.replaced = replaced
         if replaced:
             runner.logger.warning(
                 f'--overwrite: {len(replaced)} checkpoint(s) of an earlier run in {runner.work_dir} will be removed '

@@ -13,7 +13,7 @@ from mmengine.hooks import Hook
 from small import CONFIGS, LOADERS, ROOT, build_backbone, narrow, resolved, small_config
 
 from pelk_mm.engine.config import load_config
-from pelk_mm.engine.runner import SafeRunner
+from pelk_mm.engine.runner.runner import SafeRunner
 
 # Maps of tiny images are too small for anchors and regions on the coarse levels of the pyramid.
 UNUSED = ('neck.fpn_convs.1', 'neck.fpn_convs.2', 'neck.fpn_convs.3')

@@ -12,7 +12,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from small import small_config
 
-from pelk_mm.engine.runner import SafeRunner
+from pelk_mm.engine.runner.runner import SafeRunner
 
 # Norms (mixer, block, stem, downsampling, output), every bias, layer scale, h: by the names of the parameters.
 NO_DECAY = re.compile(r'norm|\.bias$|gamma|pos_embeds|downsample_layers\.(0\.1|[123]\.0)\.')

@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 
 from pelk_mm.registry import HOOKS, register
 
-from ..utils.files import write_text_atomic
+from ...utils.files import write_text_atomic
 from .run_state import KEY, collect_run_state
 
 

@@ -17,7 +17,7 @@ import torch
 from mmengine.dist import get_rank, get_world_size
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
-from ..utils.errors import DataError
+from ...utils.errors import DataError
 from .random_state import seed_generators, seeded
 
 

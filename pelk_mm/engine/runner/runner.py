@@ -1,13 +1,17 @@
 """mmengine's runner with checkpoints that are always whole, loading that runs no code, and CPU processes."""
 
+from __future__ import annotations
+
 import copy
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.dist import all_gather_object, is_distributed, is_main_process
 from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.hooks import CheckpointHook, Hook
@@ -16,15 +20,15 @@ from mmengine.registry import HOOKS, LOOPS
 from mmengine.runner import BaseLoop, CheckpointLoader, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import nn
 
-from ..checkpoints.deploy import is_deployed, switch_to_deploy
-from ..checkpoints.loading import find_latest_checkpoint, load_weights
-from ..checkpoints.reading import read_checkpoint, safe_loading
-from ..utils.errors import CheckpointError, SaveError, naming
-from ..utils.files import DISK_FULL, atomic_path
+from ...checkpoints.deploy import is_deployed, switch_to_deploy
+from ...checkpoints.loading import find_latest_checkpoint, load_weights
+from ...checkpoints.reading import read_checkpoint, safe_loading
+from ...utils.errors import CheckpointError, SaveError, naming
+from ...utils.files import DISK_FULL, atomic_path
 from .checkpoint_hook import SafeCheckpointHook
+from .loops import ResumableEpochLoop, ResumableIterLoop
 from .run_settings import check_settings, flatten
 from .run_state import KEY, restore_model_state, resume_position
-from .train_loops import ResumableEpochLoop, ResumableIterLoop
 
 _RESUMABLE: dict[Any, Any] = {EpochBasedTrainLoop: ResumableEpochLoop, IterBasedTrainLoop: ResumableIterLoop}
 
@@ -36,28 +40,39 @@ class SafeRunner(Runner):
       :class:`SafeCheckpointHook`.
     - Checkpoints are read by :func:`read_checkpoint`. Resuming and testing demand every key of the model, fine-tuning
       (``load_from``) some. A deployed checkpoint switches the model before its weights are loaded.
-    - A run goes on from a checkpoint as if it had never stopped: see :mod:`pelk_mm.engine.run_state`. A checkpoint of
-      a run whose numbers would mean something else here is refused.
+    - A run goes on from a checkpoint as if it had never stopped: see :mod:`.run_state`. A checkpoint of a run whose
+      numbers would mean something else here is refused.
     - The config is written to the work directory when training starts, so that a run refused before leaves it alone.
     - Several CPU processes work (``gloo``); SyncBN becomes BN there, since it refuses CPU tensors.
 
-    Attributes:
-        trust_checkpoint: Unpickle checkpoints without restriction; False unless the caller sets it.
+    Args:
+        trust_checkpoint: Unpickle checkpoints without restriction.
         replaced: Checkpoints of an earlier run in the same folder. They are removed when this run has saved its first
             one, not before.
+        *args, **kwargs: mmengine's own.
+
+    Attributes:
         settings: The config in plain values, which checkpoints carry.
         resumed_state: What the training loop needs to go on from a checkpoint, until it has taken it.
     """
 
-    trust_checkpoint = False
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.replaced: list[Path] = []
+    def __init__(
+        self, *args: Any, trust_checkpoint: bool = False, replaced: Sequence[Path] = (), **kwargs: Any
+    ) -> None:
+        self.trust_checkpoint = trust_checkpoint
+        self.replaced = list(replaced)
         self.resumed_state: dict[str, Any] | None = None
         self._starting: str | None = None
         # Before anything is built: building changes the config here and there.
         self.settings = flatten(kwargs.get('cfg') or {})
         super().__init__(*args, **kwargs)
+
+    @classmethod
+    def from_cfg(cls, cfg: Config, trust_checkpoint: bool = False, replaced: Sequence[Path] = ()) -> SafeRunner:
+        """Build a runner from a config; the other arguments are those of the class."""
+        # mmengine's own builds `cls(...)` with what it reads from the config
+        build = Runner.from_cfg.__func__  # type: ignore[attr-defined]
+        return build(partial(cls, trust_checkpoint=trust_checkpoint, replaced=replaced), cfg)
 
     def train(self) -> nn.Module:
         """Launch training.
@@ -290,3 +305,18 @@ class SafeRunner(Runner):
         last = self.last_whole_checkpoint()
         kept = f'the last whole checkpoint is {last}; go on from it with --resume' if last else 'none was saved before'
         return f'cannot write {what} {target}: {error.strerror or error}{free}; {kept}'
+
+
+def build_runner(
+    cfg: Config, trust_checkpoint: bool, notes: Sequence[str] = (), replaced: Sequence[Path] = ()
+) -> SafeRunner:
+    """Build the runner with its model and hooks; ``notes`` go to its log, the rest is :class:`SafeRunner`'s.
+
+    Raises:
+        ConfigError: If a part of the config cannot be built.
+    """
+    with naming(f'the model and hooks of {cfg.filename}'):
+        runner = SafeRunner.from_cfg(cfg, trust_checkpoint, replaced)
+    for note in notes:
+        runner.logger.warning(note)
+    return runner

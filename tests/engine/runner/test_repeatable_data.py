@@ -10,8 +10,8 @@ from exact_task import ExactData
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import DataLoader, IterableDataset
 
-from pelk_mm.engine.random_state import get_random_state, seeded, set_random_state
-from pelk_mm.engine.repeatable_data import EndlessBatches, SeededSamples, make_repeatable, start_pass
+from pelk_mm.engine.runner.random_state import get_random_state, seeded, set_random_state
+from pelk_mm.engine.runner.repeatable_data import EndlessBatches, SeededSamples, make_repeatable, start_pass
 from pelk_mm.utils.errors import DataError
 
 
@@ -32,8 +32,8 @@ def values(batches):
 def set_ranks(monkeypatch, rank, processes):
     for module in ('mmengine.dataset.sampler.get_dist_info',):
         monkeypatch.setattr(module, lambda: (rank, processes))
-    monkeypatch.setattr('pelk_mm.engine.repeatable_data.get_rank', lambda: rank)
-    monkeypatch.setattr('pelk_mm.engine.repeatable_data.get_world_size', lambda: processes)
+    monkeypatch.setattr('pelk_mm.engine.runner.repeatable_data.get_rank', lambda: rank)
+    monkeypatch.setattr('pelk_mm.engine.runner.repeatable_data.get_world_size', lambda: processes)
 
 
 def test_random_state_goes_round_through_a_safe_file(tmp_path):

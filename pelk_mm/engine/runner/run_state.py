@@ -7,11 +7,11 @@ import torch
 from mmengine.dist import all_gather_object, get_rank
 from torch import nn
 
-from ..checkpoints.loading import unwrap
+from ...checkpoints.loading import unwrap
+from .loops import ExactResume
 from .random_state import get_random_state
 from .repeatable_data import sampler_of
 from .run_settings import describe_run
-from .train_loops import ExactResume
 
 KEY = 'run_state'
 

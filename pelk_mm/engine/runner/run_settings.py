@@ -14,8 +14,8 @@ from mmengine.hooks import EMAHook
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapperDict
 
-from ..checkpoints.loading import unwrap
-from ..utils.errors import CheckpointError
+from ...checkpoints.loading import unwrap
+from ...utils.errors import CheckpointError
 
 # What of a config can change how a run goes on, or where it is written.
 _READ = (
