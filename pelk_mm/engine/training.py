@@ -8,6 +8,10 @@ from mmengine.config import Config
 
 from ..checkpoints.loading import find_latest_checkpoint
 from ..checkpoints.reading import read_checkpoint, safe_loading
+from ..preflight.files import check_checkpoints, check_data, check_work_dir, note_random_start
+from ..preflight.loaders import check_loaders
+from ..preflight.pretrained import check_pretrained
+from ..preflight.visualizers import check_vis_backends, enable_tensorboard
 from ..utils.errors import ConfigError, InterruptedTrainingError, naming
 from .config import (
     enable_amp,
@@ -17,12 +21,8 @@ from .config import (
     set_dataloader_defaults,
     set_work_dir,
 )
-from .data_check import check_loaders
 from .launch import check_launch, is_first_process
-from .preflight import check_checkpoints, check_data, check_work_dir, note_random_start
-from .pretrained_check import check_pretrained
 from .runner.runner import SafeRunner, build_runner
-from .vis_backends import check_vis_backends, enable_tensorboard
 
 
 def train(

@@ -11,8 +11,8 @@ from mmengine.registry import MODELS, DefaultScope
 from small import CONFIGS, ROOT, narrow, resolved, small_config
 
 from pelk_mm.engine.config import load_config
-from pelk_mm.engine.preflight import note_random_start
 from pelk_mm.engine.training import train
+from pelk_mm.preflight.files import note_random_start
 
 FINE_TUNED = [
     name

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..models import LargeKernelBackbone
 from ..utils.errors import CheckpointError, first_names
-from .preflight import pretrained_files
+from .walk import pretrained_files
 
 #: What a classifier's checkpoint may lack: the norms of further outputs, and counts that no output depends on.
 _OPTIONAL = re.compile(r'norm\d+\..*|.*num_batches_tracked')

@@ -9,9 +9,9 @@ from torch import nn
 
 from ..checkpoints.loading import unwrap
 from ..utils.errors import DataError
-from .class_numbering import check_listed_labels
-from .image_check import image_sizes, spread
-from .runner.repeatable_data import SeededSamples
+from .classes import check_listed_labels
+from .images import image_sizes
+from .walk import leaves, spread
 
 
 def check_labels(dataset: Any, model: nn.Module, loader: str, samples: int = 50) -> None:
@@ -66,19 +66,6 @@ def _heads(model: nn.Module) -> Iterator[tuple[str, int, int]]:
         num_classes = getattr(module, 'num_classes', None)
         if is_head and type(num_classes) is int:
             yield name, num_classes, getattr(module, 'ignore_index', 255)  # type: ignore[misc]
-
-
-def leaves(dataset: Any) -> Iterator[Any]:
-    """Yield the data sets inside repeating, concatenating and seeding wrappers."""
-    if isinstance(dataset, SeededSamples):  # passes every attribute on, but is no kind of what is inside
-        dataset = vars(dataset)['_samples']
-    if hasattr(dataset, 'datasets'):
-        for child in dataset.datasets:
-            yield from leaves(child)
-    elif hasattr(dataset, 'dataset'):
-        yield from leaves(dataset.dataset)
-    else:
-        yield dataset
 
 
 def _check_one_hot(model: nn.Module, heads: list[tuple[str, int, int]]) -> None:

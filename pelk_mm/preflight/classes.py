@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..utils.errors import DataError
-from .image_check import spread
+from .walk import spread
 
 
 def check_same_classes(datasets: Sequence[tuple[str, Any]]) -> None:

@@ -1,6 +1,6 @@
-"""Checks before the first iteration, so that a mistake costs seconds and overwrites nothing."""
+"""Whether the files, folders and checkpoints that a config names are there, and the work directory free."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from mmengine.config import Config
 from ..checkpoints.deploy import is_deployed
 from ..checkpoints.reading import read_checkpoint
 from ..utils.errors import CheckpointError, DataError, OutputError
-from .coco_check import check_evaluators
+from .walk import datasets_below, parts_of, pretrained_files
 
 
 def check_data(cfg: Config, loaders: Sequence[str]) -> None:
@@ -42,6 +42,31 @@ def check_data(cfg: Config, loaders: Sequence[str]) -> None:
                     raise DataError(f'{name} of {loader} does not exist: {full}{expected}')
         datasets = [dataset for _, dataset in datasets_below(cfg.get(loader), loader)]
         check_evaluators(cfg.get(loader.replace('dataloader', 'evaluator')), datasets, loader)
+
+
+def check_evaluators(evaluators: Any, datasets: Sequence[Mapping], loader: str) -> None:
+    """Check that what scores a data set reads the same annotation file as the data set.
+
+    Args:
+        evaluators: ``val_evaluator`` or ``test_evaluator`` of a config: None, a dict or a list of dicts.
+        datasets: The configs of the loader's innermost data sets.
+        loader: The loader, for messages.
+
+    Raises:
+        DataError: If an evaluator's ``ann_file`` is missing, or another one than the data set's.
+    """
+    for evaluator in [evaluators] if isinstance(evaluators, Mapping) else evaluators or []:
+        path = evaluator.get('ann_file') if isinstance(evaluator, Mapping) else None
+        if not isinstance(path, str) or not path or '://' in path:
+            continue
+        name = loader.replace('dataloader', 'evaluator')
+        if not Path(path).exists():
+            raise DataError(f'ann_file of {name} does not exist: {path}; it is set by {name}.ann_file')
+        read = [Path(d.get('data_root') or '', d['ann_file']).expanduser() for d in datasets if d.get('ann_file')]
+        if len(datasets) == 1 and read and read[0].resolve() != Path(path).resolve():
+            raise DataError(
+                f'{loader} reads {read[0]}, but {name} scores against {path}: set {name}.ann_file to the same file'
+            )
 
 
 def check_checkpoints(cfg: Config, trust: bool = False) -> dict[str, dict[str, torch.Size]]:
@@ -118,40 +143,6 @@ def check_work_dir(cfg: Config, resume: bool, overwrite: bool) -> list[Path]:
             'from the last one, --overwrite to replace them, or another --work-dir'
         )
     return found if overwrite else []
-
-
-def datasets_below(node: Any, key: str) -> Iterator[tuple[str, Mapping]]:
-    """Yield the innermost data set configs below a dataloader, with their dotted names."""
-    if not isinstance(node, Mapping):
-        return
-    children = [('dataset', node.get('dataset'))]
-    children += [(f'datasets.{i}', child) for i, child in enumerate(node.get('datasets') or ())]
-    children = [(name, child) for name, child in children if isinstance(child, Mapping)]
-    if not children and 'type' in node:
-        yield key, node
-    for name, child in children:
-        yield from datasets_below(child, f'{key}.{name}')
-
-
-def parts_of(dataset: Mapping) -> dict[str, str]:
-    """Collect what a data set config says lies below its data_root: prefixes, and the annotation file."""
-    prefix = dataset.get('data_prefix') or {}
-    parts = dict(prefix) if isinstance(prefix, Mapping) else {'data_prefix': prefix}
-    parts['ann_file'] = dataset.get('ann_file')
-    return {name: path for name, path in parts.items() if isinstance(path, str) and path}
-
-
-def pretrained_files(node: Any) -> Iterator[tuple[str, str]]:
-    """Yield the checkpoint of every init_cfg of type Pretrained below a model config, and what its keys start with."""
-    if isinstance(node, Mapping):
-        if node.get('type') == 'Pretrained' and isinstance(node.get('checkpoint'), str):
-            prefix = node.get('prefix')
-            yield node['checkpoint'], prefix.rstrip('.') + '.' if prefix else ''
-        for child in node.values():
-            yield from pretrained_files(child)
-    elif isinstance(node, list | tuple):
-        for child in node:
-            yield from pretrained_files(child)
 
 
 def _is_remote(path: str) -> bool:

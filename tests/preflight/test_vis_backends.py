@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from pelk_mm.engine.config import load_config
 from pelk_mm.engine.training import train
-from pelk_mm.engine.vis_backends import check_vis_backends, enable_tensorboard
+from pelk_mm.preflight.visualizers import check_vis_backends, enable_tensorboard
 from pelk_mm.utils.errors import ConfigError
 
 LOCAL, TENSORBOARD = {'type': 'LocalVisBackend'}, {'type': 'TensorboardVisBackend'}

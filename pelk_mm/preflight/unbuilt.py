@@ -7,7 +7,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
-from .preflight import datasets_below, parts_of
+from .walk import datasets_below, parts_of
 
 
 def explain(cfg: Config, loader: str, error: Exception) -> str | None:

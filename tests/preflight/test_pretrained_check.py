@@ -6,9 +6,9 @@ from mmengine.config import Config
 from mmengine.model import BaseModule
 from torch import nn
 
-from pelk_mm.engine.preflight import check_checkpoints
-from pelk_mm.engine.pretrained_check import check_pretrained
 from pelk_mm.models import PeLK, ShiftWiseNet, SLaK
+from pelk_mm.preflight.files import check_checkpoints
+from pelk_mm.preflight.pretrained import check_pretrained
 from pelk_mm.utils.errors import CheckpointError
 
 ARCH = {'depths': (1, 1, 1, 1), 'channels': (8, 8, 8, 8)}

@@ -6,8 +6,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from ..engine.config import type_name
 from ..utils.errors import ConfigError
-from .config import type_name
 
 # mmengine's back-ends import these when the first value is written: back-end -> (module, what pip installs).
 _NEEDED = {

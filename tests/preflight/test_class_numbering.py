@@ -5,7 +5,7 @@ from PIL import Image
 
 pytest.importorskip('mmpretrain', reason='reads class folders with mmpretrain')
 
-from pelk_mm.engine.class_numbering import check_listed_labels, check_same_classes
+from pelk_mm.preflight.classes import check_listed_labels, check_same_classes
 from pelk_mm.utils.errors import DataError
 
 

@@ -6,14 +6,15 @@ Each check looks at a sample or at what the data set has read anyway, so that th
 from collections.abc import Sequence
 from typing import Any
 
+from ..engine.launch import is_first_process
+from ..engine.runner.runner import SafeRunner
 from ..utils.errors import ConfigError, DataError, naming
-from .class_numbering import check_same_classes
-from .coco_check import check_categories
-from .image_check import check_images
-from .label_check import check_labels, leaves
-from .launch import is_first_process
-from .runner.runner import SafeRunner
-from .unbuilt_data import explain
+from .classes import check_same_classes
+from .coco import check_categories
+from .images import check_images
+from .labels import check_labels
+from .unbuilt import explain
+from .walk import leaves
 
 
 def check_loaders(runner: SafeRunner, names: Sequence[str]) -> None:

@@ -1,7 +1,8 @@
 import pytest
 from PIL import Image
 
-from pelk_mm.engine.image_check import check_images, spread
+from pelk_mm.preflight.images import check_images
+from pelk_mm.preflight.walk import spread
 from pelk_mm.utils.errors import DataError
 
 

@@ -3,7 +3,7 @@
 import json
 import logging
 import mmap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,31 +58,6 @@ def check_categories(dataset: Any, loader: str) -> None:
             logger='current',
             level=logging.WARNING,
         )
-
-
-def check_evaluators(evaluators: Any, datasets: Sequence[Mapping], loader: str) -> None:
-    """Check that what scores a data set reads the same annotation file as the data set.
-
-    Args:
-        evaluators: ``val_evaluator`` or ``test_evaluator`` of a config: None, a dict or a list of dicts.
-        datasets: The configs of the loader's innermost data sets.
-        loader: The loader, for messages.
-
-    Raises:
-        DataError: If an evaluator's ``ann_file`` is missing, or another one than the data set's.
-    """
-    for evaluator in [evaluators] if isinstance(evaluators, Mapping) else evaluators or []:
-        path = evaluator.get('ann_file') if isinstance(evaluator, Mapping) else None
-        if not isinstance(path, str) or not path or '://' in path:
-            continue
-        name = loader.replace('dataloader', 'evaluator')
-        if not Path(path).exists():
-            raise DataError(f'ann_file of {name} does not exist: {path}; it is set by {name}.ann_file')
-        read = [Path(d.get('data_root') or '', d['ann_file']).expanduser() for d in datasets if d.get('ann_file')]
-        if len(datasets) == 1 and read and read[0].resolve() != Path(path).resolve():
-            raise DataError(
-                f'{loader} reads {read[0]}, but {name} scores against {path}: set {name}.ann_file to the same file'
-            )
 
 
 def read_categories(path: str) -> dict[int, str] | None:

@@ -4,19 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..utils.errors import DataError
+from .walk import spread
 
 _EXIF_ORIENTATION = 0x0112
 # Formats that every reader understands: one of these that Pillow cannot open is damaged, not exotic.
 _COMMON = {'.bmp', '.jpeg', '.jpg', '.png'}
-
-
-def spread(length: int, count: int) -> list[int]:
-    """Choose up to ``count`` indices over ``length``, evenly, the first and the last among them."""
-    return [int(i) for i in np.linspace(0, length - 1, min(count, length), dtype=int)]
 
 
 def check_images(dataset: Any, loader: str, look_up: int = 1000, read: int = 50) -> None:

@@ -6,7 +6,7 @@ from mmengine.dataset import ConcatDataset, RepeatDataset
 from PIL import Image
 from torch import nn
 
-from pelk_mm.engine.label_check import check_labels
+from pelk_mm.preflight.labels import check_labels
 from pelk_mm.utils.errors import DataError
 
 

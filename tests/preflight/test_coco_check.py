@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from pelk_mm.engine.coco_check import check_categories, check_evaluators, read_categories
+from pelk_mm.preflight.coco import check_categories, read_categories
+from pelk_mm.preflight.files import check_evaluators
 from pelk_mm.utils.errors import DataError
 
 CATEGORIES = [{'id': 3, 'name': 'cat'}, {'id': 7, 'name': 'dog'}]
@@ -64,7 +65,7 @@ def test_what_mmdet_drops_or_renumbers_is_an_error(coco, dataset, message):
 
 def test_chosen_classes_are_a_warning(coco, monkeypatch):
     lines = []
-    monkeypatch.setattr('pelk_mm.engine.coco_check.print_log', lambda text, **_: lines.append(text))
+    monkeypatch.setattr('pelk_mm.preflight.coco.print_log', lambda text, **_: lines.append(text))
     check_categories(coco(classes=('cat',)), 'train_dataloader')
     assert '1 of 2 annotations are left out' in lines[0]
     assert lines[0].endswith(': dog')

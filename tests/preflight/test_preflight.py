@@ -2,7 +2,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from pelk_mm.engine.preflight import check_checkpoints, check_data, check_work_dir
+from pelk_mm.preflight.files import check_checkpoints, check_data, check_work_dir
 from pelk_mm.utils.errors import CheckpointError, DataError, OutputError
 
 PREFIX = {'img_path': 'images/training', 'seg_map_path': 'annotations/training'}
