@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mmengine.fileio import load
 
-from pelk_mm.analysis.published_rows import ROWS
+from pelk_mm.analysis.counting.published_figures import ROWS
 
 ROOT = Path(__file__).resolve().parents[1]
 METAFILES = load(ROOT / 'model-index.yml')['Import']
@@ -94,8 +94,8 @@ def left_by_the_convention(model):
 @pytest.mark.parametrize('name', MODELS)
 def test_parameters(name):
     pytest.importorskip(TOOLBOXES[kind(MODELS[name])])
+    from pelk_mm.analysis.counting.count_config import build_counted
     from pelk_mm.engine.config import load_config
-    from pelk_mm.engine.count_config import build_counted
 
     model = build_counted(load_config(ROOT / MODELS[name]['Config']))
     metadata = MODELS[name]['Metadata']
@@ -103,7 +103,7 @@ def test_parameters(name):
     if family(MODELS[name]) == 'pelk':
         assert metadata['Sparsity'] == 0.4
         assert math.isclose(metadata['Parameters'], left_by_the_convention(model), abs_tol=100)
-    else:  # counted in this form below, or with the published rows in tests/engine/test_published_rows.py
+    else:  # counted in this form below, or with the published rows in tests/analysis/counting/test_published_rows.py
         assert metadata['Counted'] == FORMS[family(MODELS[name])]
         assert 0.5 < metadata['Parameters'] / metadata['Dense Parameters'] <= 1
 
@@ -115,8 +115,8 @@ COMPARED = {f'configs/{row.config}.py' for row in ROWS if not row.overrides}
 def test_counting_agrees(name):
     """Those that no published row compares."""
     pytest.importorskip(TOOLBOXES[kind(MODELS[name])])
+    from pelk_mm.analysis.counting.published_rows import count_form
     from pelk_mm.engine.config import load_config
-    from pelk_mm.engine.published_rows import count_form
 
     metadata = MODELS[name]['Metadata']
     form = metadata.get('Counted', 'pelk')

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from .charts import new_figure
 
-#: What the components of :func:`~pelk_mm.analysis.complexity.count_complexity` are called, and their colours.
+#: What the components of :func:`~pelk_mm.analysis.counting.complexity.count_complexity` are called, and their colours.
 LABELS = {
     'ffn': 'FFN',
     'large_kernel': 'large kernels',

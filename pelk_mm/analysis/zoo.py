@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from .benchmark import Measured
 from .benchmark_tables import markdown, milliseconds, three_digits
-from .published_rows import FORMS, IMAGENET, ROWS, PublishedRow
+from .counting.published_figures import FORMS, IMAGENET, ROWS, PublishedRow
 from .zoo_benchmark import by_groups, deployed
 
 Source = Literal['paper', 'README', 'note']

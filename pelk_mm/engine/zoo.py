@@ -14,13 +14,13 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from ..analysis.benchmark import Measured
-from ..analysis.complexity import count_complexity
+from ..analysis.counting.complexity import count_complexity
+from ..analysis.counting.count_config import build_counted
 from ..analysis.zoo import ENTRIES, SHIFTWISE, Counts, Entry, runs
 from ..analysis.zoo_benchmark import benchmark_forms
 from ..checkpoints.deploy import switch_to_deploy
 from ..utils.errors import ConfigError, naming
 from .config import load_config
-from .count_config import build_counted
 
 
 def choose(names: Sequence[str] | None) -> tuple[Entry, ...]:

@@ -7,7 +7,7 @@ from torch import nn
 
 from pelk_mm.analysis import benchmark, zoo_benchmark
 from pelk_mm.analysis.benchmark import GateError, Measured, Timing
-from pelk_mm.analysis.published_rows import IMAGENET, ROWS
+from pelk_mm.analysis.counting.published_figures import IMAGENET, ROWS
 from pelk_mm.analysis.zoo import ENTRIES, Counts, comparisons, render_zoo, runs
 from pelk_mm.analysis.zoo_benchmark import benchmark_forms
 from pelk_mm.models import ShiftWiseNet, UniRepLKNet

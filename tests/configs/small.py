@@ -8,7 +8,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from pelk_mm import models
-from pelk_mm.analysis.weightless import build_weightless
+from pelk_mm.analysis.counting.weightless import build_weightless
 from pelk_mm.engine.config import fit_to_device, load_config, set_dataloader_defaults
 
 ROOT = Path(__file__).parents[2] / 'configs'

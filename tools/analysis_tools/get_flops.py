@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from pelk_mm.analysis.complexity import Complexity  # noqa: E402
+from pelk_mm.analysis.counting.complexity import Complexity  # noqa: E402
+from pelk_mm.analysis.counting.count_config import count_config  # noqa: E402
 from pelk_mm.engine.config import load_config  # noqa: E402
-from pelk_mm.engine.count_config import count_config  # noqa: E402
 from pelk_mm.utils.cli import KeyValueAction, run_tool  # noqa: E402
 from pelk_mm.utils.errors import OutputError  # noqa: E402
 from pelk_mm.utils.files import DISK_FULL, write_text_atomic  # noqa: E402

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
-from pelk_mm.engine.published_rows import published_table  # noqa: E402
+from pelk_mm.analysis.counting.published_rows import published_table  # noqa: E402
 from pelk_mm.utils.cli import run_tool  # noqa: E402
 from pelk_mm.utils.files import write_table  # noqa: E402
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..models import LargeKernelBackbone
+from ...models import LargeKernelBackbone
 from .op_counter import OpCounter
 from .paper_convention import PaperConvention, pos_embeds, small_branches
 from .tensor_forward import tensor_forward
@@ -55,14 +55,14 @@ def count_complexity(model: nn.Module, shape: Sequence[int], sparsity: float | N
     Nothing is computed: the model runs on the meta device (a copy, where it is elsewhere), so weights play no part.
     One multiply-add counts one. Depthwise and peripheral convolutions count all taps of the dense kernel at every
     pixel, padding included, whatever back-end would run; everything else counts as mmengine counts it. What a
-    two-stage detector is given is said in :mod:`~pelk_mm.analysis.tensor_forward`.
+    two-stage detector is given is said in :mod:`~pelk_mm.analysis.counting.tensor_forward`.
 
     Args:
         model: Classifier, segmentor or detector with any backbone; it takes images of three channels, or of as many as
             a backbone of this package was built for.
         shape: (H, W).
         sparsity: None counts the model as it is. A number in [0, 1) counts by the paper's convention
-            (:mod:`~pelk_mm.analysis.paper_convention`) at this share of zero weights.
+            (:mod:`~pelk_mm.analysis.counting.paper_convention`) at this share of zero weights.
 
     Raises:
         ValueError: ``shape`` or ``sparsity`` is out of range, the model is of no known kind or too small an image for

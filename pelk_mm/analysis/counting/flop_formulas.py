@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import register_flop_formula
 
-from ..ops.backends import library  # noqa: F401  (defines the ops)
+from ...ops.backends import library  # noqa: F401  (defines the ops)
 
 Shape = Sequence[int]
 

@@ -11,11 +11,11 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-from ..analysis.complexity import Complexity, count_complexity
-from ..analysis.tensor_forward import kind_of
-from ..analysis.weightless import build_weightless
-from ..checkpoints.deploy import can_be_deployed, switch_to_deploy
-from ..utils.errors import ConfigError, naming
+from ...checkpoints.deploy import can_be_deployed, switch_to_deploy
+from ...utils.errors import ConfigError, naming
+from .complexity import Complexity, count_complexity
+from .tensor_forward import kind_of
+from .weightless import build_weightless
 
 
 def count_config(cfg: Config, shape: Sequence[int], sparsity: float | None = None, deploy: bool = False) -> Complexity:
@@ -24,7 +24,7 @@ def count_config(cfg: Config, shape: Sequence[int], sparsity: float | None = Non
     Args:
         cfg: The config; its data sets and checkpoints are not looked at.
         shape: (H, W).
-        sparsity: As for :func:`~pelk_mm.analysis.complexity.count_complexity`.
+        sparsity: As for :func:`~pelk_mm.analysis.counting.complexity.count_complexity`.
         deploy: Count the deployed form, branches and norms merged.
 
     Raises:

@@ -6,10 +6,10 @@ from mmengine.config import Config
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pelk_mm.analysis.complexity import COMPONENTS, count_complexity
-from pelk_mm.analysis.op_counter import OpCounter
-from pelk_mm.analysis.weightless import build_weightless
-from pelk_mm.engine.count_config import build_counted, count_config
+from pelk_mm.analysis.counting.complexity import COMPONENTS, count_complexity
+from pelk_mm.analysis.counting.count_config import build_counted, count_config
+from pelk_mm.analysis.counting.op_counter import OpCounter
+from pelk_mm.analysis.counting.weightless import build_weightless
 from pelk_mm.models import PeLK
 from pelk_mm.ops import available_backends, set_backend
 from pelk_mm.ops.backends import dense

@@ -1,7 +1,7 @@
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from pelk_mm.analysis import flop_formulas  # noqa: F401  (registers)
+from pelk_mm.analysis.counting import flop_formulas  # noqa: F401  (registers)
 from pelk_mm.ops import SharingGrid, peripheral_conv2d
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from mmengine.config import Config
 
-from ..analysis.complexity import Complexity
-from ..analysis.paper_convention import is_sparse
-from ..analysis.published_rows import COCO, ROWS, SPARSITY, Form, render_table
-from ..sparsity.weights import maskable_weights
-from .config import load_config
+from ...engine.config import load_config
+from ...sparsity.weights import maskable_weights
+from .complexity import Complexity
 from .count_config import build_counted, count_config
+from .paper_convention import is_sparse
+from .published_figures import COCO, CONVNEXT_T_GMACS, FORMS, ROWS, SPARSITY, Form
 
 
 def count_published_rows(folder: Path) -> tuple[dict[str, Complexity], Complexity]:
@@ -47,7 +47,7 @@ def count_form(cfg: Config, shape: Sequence[int], form: Form) -> Complexity:
     Args:
         cfg: The config.
         shape: (H, W).
-        form: One of :data:`~pelk_mm.analysis.published_rows.FORMS`.
+        form: One of :data:`~pelk_mm.analysis.counting.published_figures.FORMS`.
 
     Returns:
         The counts; ``params_nonzero`` are the parameters of that form.
@@ -89,3 +89,43 @@ def with_convnext_tiny(cfg: Config) -> Config:
 def published_table(folder: Path) -> str:
     """Count all rows and set them beside what is published, as Markdown; see :func:`count_published_rows`."""
     return render_table(*count_published_rows(folder))
+
+
+def render_table(counts: Mapping[str, Complexity], convnext: Complexity) -> str:
+    """Markdown: one line a row, the published figures beside ours.
+
+    Args:
+        counts: By ``name``, the counts of every row in its form.
+        convnext: Cascade Mask R-CNN with ConvNeXt-T by the same convention, dense.
+
+    Raises:
+        KeyError: A row was not counted.
+    """
+    lines = [
+        '| model | image | counted | source | parameters: published | ours | FLOPs: published | ours | |'
+        ' over ConvNeXt-T: published | ours |',
+        '|---|---|---|---|---|---|---|---|---|---|---|',
+    ]
+    for row in ROWS:
+        counted = counts[row.name]
+        over = (
+            f'+{row.gmacs - CONVNEXT_T_GMACS:g} G | +{(counted.macs - convnext.macs) / 1e9:.1f} G'
+            if row.shape == COCO and row.form == 'pelk'
+            else '|'
+        )
+        lines.append(
+            f'| {row.name} | {row.shape[0]}x{row.shape[1]} | {FORMS[row.form]} | {row.source} '
+            f'| {row.params:g} M | {counted.params_nonzero / 1e6:.2f} M | {_flops(row.gmacs, counted.macs)} | {over} |'
+        )
+    lines.append(
+        f'| Cascade Mask R-CNN ConvNeXt-T | {COCO[0]}x{COCO[1]} | {FORMS["dense"]} | paper | '
+        f'| {convnext.params / 1e6:.2f} M | {_flops(CONVNEXT_T_GMACS, convnext.macs)} | | |'
+    )
+    return '\n'.join(lines)
+
+
+def _flops(published: float, macs: int) -> str:
+    """Three cells: published, ours, by how much ours is more."""
+    gmacs = macs / 1e9
+    shown = (f'{published:g}', f'{gmacs:.1f}') if published >= 100 else (f'{published:.1f}', f'{gmacs:.2f}')
+    return f'{shown[0]} G | {shown[1]} G | {100 * (gmacs / published - 1):+.1f} %'

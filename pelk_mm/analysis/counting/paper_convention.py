@@ -18,11 +18,11 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ..layers import TokenMixer
-from ..models import LargeKernelBackbone
+from ...layers import TokenMixer
+from ...models import LargeKernelBackbone
 from .tensor_forward import kind_of
 
-#: Operations with weights, by their names in :class:`~pelk_mm.analysis.op_counter.OpCounter`.
+#: Operations with weights, by their names in :class:`~pelk_mm.analysis.counting.op_counter.OpCounter`.
 WEIGHTED = ('conv', 'linear', 'depthwise_conv2d', 'shiftwise_conv2d')
 
 

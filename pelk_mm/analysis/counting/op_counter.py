@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..ops import visible_sum
-from ..ops.backends.choice import BACKENDS
-from ..ops.backends.library import Forward
-from ..ops.segments import Segments
-from ..ops.shiftwise import FORMS, Branches, Form
+from ...ops import visible_sum
+from ...ops.backends.choice import BACKENDS
+from ...ops.backends.library import Forward
+from ...ops.segments import Segments
+from ...ops.shiftwise import FORMS, Branches, Form
 
 aten = torch.ops.aten
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from mmengine.fileio import load
 
-from pelk_mm.analysis.published_rows import CONVNEXT_T_GMACS, IMAGENET, ROWS, render_table
-from pelk_mm.engine.published_rows import count_published_rows
+from pelk_mm.analysis.counting.published_figures import CONVNEXT_T_GMACS, IMAGENET, ROWS
+from pelk_mm.analysis.counting.published_rows import count_published_rows, render_table
 from pelk_mm.utils.errors import ConfigError, OutputError
 from pelk_mm.utils.files import END, START, write_table
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 # Parameters in millions and multiply-adds in billions that the paper's convention gives, worked out apart from this
 # code; of the detectors the multiply-adds over ConvNeXt-T.

@@ -1,12 +1,10 @@
-"""Published rows of parameters and FLOPs, and the table that sets our counts beside them."""
+"""Published rows of parameters and FLOPs: which model, which config, which figures, and of which form."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
-
-from .complexity import Complexity
 
 SPARSITY = 0.4
 #: What the PeLK paper gives for Cascade Mask R-CNN with ConvNeXt-T, in G: its detectors are compared as differences.
@@ -154,43 +152,3 @@ ROWS = (
         'InceptionNeXt-B', 'inceptionnext_t_imagenet', IMAGENET, 87, 14.9, 'README', 'dense', _inception('base', 1024)
     ),
 )
-
-
-def render_table(counts: Mapping[str, Complexity], convnext: Complexity) -> str:
-    """Markdown: one line a row, the published figures beside ours.
-
-    Args:
-        counts: By ``name``, the counts of every row in its form.
-        convnext: Cascade Mask R-CNN with ConvNeXt-T by the same convention, dense.
-
-    Raises:
-        KeyError: A row was not counted.
-    """
-    lines = [
-        '| model | image | counted | source | parameters: published | ours | FLOPs: published | ours | |'
-        ' over ConvNeXt-T: published | ours |',
-        '|---|---|---|---|---|---|---|---|---|---|---|',
-    ]
-    for row in ROWS:
-        counted = counts[row.name]
-        over = (
-            f'+{row.gmacs - CONVNEXT_T_GMACS:g} G | +{(counted.macs - convnext.macs) / 1e9:.1f} G'
-            if row.shape == COCO and row.form == 'pelk'
-            else '|'
-        )
-        lines.append(
-            f'| {row.name} | {row.shape[0]}x{row.shape[1]} | {FORMS[row.form]} | {row.source} '
-            f'| {row.params:g} M | {counted.params_nonzero / 1e6:.2f} M | {_flops(row.gmacs, counted.macs)} | {over} |'
-        )
-    lines.append(
-        f'| Cascade Mask R-CNN ConvNeXt-T | {COCO[0]}x{COCO[1]} | {FORMS["dense"]} | paper | '
-        f'| {convnext.params / 1e6:.2f} M | {_flops(CONVNEXT_T_GMACS, convnext.macs)} | | |'
-    )
-    return '\n'.join(lines)
-
-
-def _flops(published: float, macs: int) -> str:
-    """Three cells: published, ours, by how much ours is more."""
-    gmacs = macs / 1e9
-    shown = (f'{published:g}', f'{gmacs:.1f}') if published >= 100 else (f'{published:.1f}', f'{gmacs:.2f}')
-    return f'{shown[0]} G | {shown[1]} G | {100 * (gmacs / published - 1):+.1f} %'
