@@ -11,7 +11,7 @@ import torch
 from .benchmark import Measured
 from .benchmark_sweeps import central_size, draw_sweep, sweep, sweep_rows, sweep_table
 from .benchmark_tables import describe, net_table, op_table
-from .charts import csv_text, png_bytes
+from .figures.charts import csv_text, png_bytes
 from .machine import describe_machine
 from .model_benchmark import benchmark_model
 from .op_benchmark import benchmark_op

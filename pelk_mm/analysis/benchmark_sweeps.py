@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from .benchmark import Measured, Timing, above
 from .benchmark_tables import markdown, milliseconds
-from .charts import new_figure
+from .figures.charts import new_figure
 from .op_benchmark import benchmark_op
 from .op_variants import FLOOR, op_variants
 

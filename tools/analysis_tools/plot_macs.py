@@ -10,9 +10,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
-from pelk_mm.analysis.charts import csv_text, png_bytes  # noqa: E402
-from pelk_mm.analysis.component_chart import component_rows, draw_components  # noqa: E402
 from pelk_mm.analysis.counting.count_config import count_config  # noqa: E402
+from pelk_mm.analysis.figures.charts import csv_text, png_bytes  # noqa: E402
+from pelk_mm.analysis.figures.component_chart import component_rows, draw_components  # noqa: E402
 from pelk_mm.engine.config import load_config  # noqa: E402
 from pelk_mm.utils.cli import run_tool  # noqa: E402
 from pelk_mm.utils.errors import ConfigError  # noqa: E402

@@ -8,13 +8,8 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from pelk_mm.analysis.charts import csv_text, png_bytes  # noqa: E402
-from pelk_mm.analysis.parameter_curve import (  # noqa: E402
-    LABELS,
-    built_parameters,
-    draw_parameter_curve,
-    parameter_curve,
-)
+from pelk_mm.analysis.figures.charts import csv_text, png_bytes  # noqa: E402
+from pelk_mm.analysis.figures.parameter_curve import LABELS, built_parameters, draw_parameter_curve, parameter_curve
 from pelk_mm.utils.cli import run_tool  # noqa: E402
 from pelk_mm.utils.errors import ConfigError  # noqa: E402
 from pelk_mm.utils.files import claim_files, write_files  # noqa: E402

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from pelk_mm.analysis.charts import png_bytes  # noqa: E402
-from pelk_mm.analysis.image_folder import list_images, read_image  # noqa: E402
-from pelk_mm.analysis.receptive_field import MIN_SIZE, contribution, draw_receptive_field, summarise  # noqa: E402
+from pelk_mm.analysis.figures.charts import png_bytes  # noqa: E402
+from pelk_mm.analysis.figures.image_folder import list_images, read_image  # noqa: E402
+from pelk_mm.analysis.figures.receptive_field import MIN_SIZE, contribution, draw_receptive_field, summarise  # noqa: E402
 from pelk_mm.engine.backbone import load_backbone, normalisation_of  # noqa: E402
 from pelk_mm.engine.config import load_config  # noqa: E402
 from pelk_mm.utils.cli import add_common_arguments, run_tool  # noqa: E402

@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from pelk_mm.analysis.charts import png_bytes
-from pelk_mm.analysis.kernel_pictures import draw_kernel, kernel_layers, layer_kernel
+from pelk_mm.analysis.figures.charts import png_bytes
+from pelk_mm.analysis.figures.kernel_pictures import draw_kernel, kernel_layers, layer_kernel
 from pelk_mm.models import PeLK
 from pelk_mm.ops import shiftwise_conv2d
 

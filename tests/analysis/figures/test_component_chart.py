@@ -3,9 +3,9 @@ import io
 import pytest
 from PIL import Image
 
-from pelk_mm.analysis.charts import png_bytes
-from pelk_mm.analysis.component_chart import LABELS, component_rows, draw_components
 from pelk_mm.analysis.counting.complexity import COMPONENTS
+from pelk_mm.analysis.figures.charts import png_bytes
+from pelk_mm.analysis.figures.component_chart import LABELS, component_rows, draw_components
 
 COUNTS = {
     'small': {'ffn': 6_000_000_000, 'large_kernel': 2_000_000_000, 'downsample': 1_900_000_000, 'head': 7},

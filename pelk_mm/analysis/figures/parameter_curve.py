@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from ..layers.mixers.partial import count_conv_channels
-from ..models import PeLK
-from ..ops import SharingGrid
-from ..utils.checks import check_odd
+from ...layers.mixers.partial import count_conv_channels
+from ...models import PeLK
+from ...ops import SharingGrid
+from ...utils.checks import check_odd
 from .charts import new_figure
 
 #: The mixers of the comparison, by their names in ``pelk_mm.layers.MIXERS``, and what the legend calls them.

@@ -3,7 +3,7 @@ import io
 import pytest
 from PIL import Image
 
-from pelk_mm.analysis.charts import csv_text, new_figure, png_bytes
+from pelk_mm.analysis.figures.charts import csv_text, new_figure, png_bytes
 
 
 def test_a_png_has_the_pixels_asked_for_and_pyplot_is_not_touched():

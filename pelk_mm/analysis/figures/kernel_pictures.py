@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..layers import DepthwiseConv, InceptionConv, PartialConv, PeripheralConv2d, ShiftwiseConv, StripeConv
-from ..models import LargeKernelBackbone
-from ..ops.shiftwise import shiftwise_kernels
+from ...layers import DepthwiseConv, InceptionConv, PartialConv, PeripheralConv2d, ShiftwiseConv, StripeConv
+from ...models import LargeKernelBackbone
+from ...ops.shiftwise import shiftwise_kernels
 from .charts import new_figure
 
 #: Names in the message that a layer is not there: all of PeLK-B's 36.

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pelk_mm.analysis.image_folder import list_images, read_image
+from pelk_mm.analysis.figures.image_folder import list_images, read_image
 
 
 def test_images_are_evenly_spaced_through_all_folders(tmp_path):

@@ -7,8 +7,8 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from pelk_mm.analysis.charts import png_bytes
-from pelk_mm.analysis.receptive_field import (
+from pelk_mm.analysis.figures.charts import png_bytes
+from pelk_mm.analysis.figures.receptive_field import (
     MAX_CELLS,
     contribution,
     draw_receptive_field,

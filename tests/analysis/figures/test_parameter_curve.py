@@ -3,8 +3,8 @@ import io
 import pytest
 from PIL import Image
 
-from pelk_mm.analysis.charts import png_bytes
-from pelk_mm.analysis.parameter_curve import (
+from pelk_mm.analysis.figures.charts import png_bytes
+from pelk_mm.analysis.figures.parameter_curve import (
     LABELS,
     built_parameters,
     draw_parameter_curve,

@@ -1,0 +1,1 @@
+"""Figures of nets: kernels, receptive fields, parameters and multiply-adds."""
