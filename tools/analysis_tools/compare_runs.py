@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from pelk_mm.analysis.run_table import run_table  # noqa: E402
+from pelk_mm.analysis.scores.run_table import run_table  # noqa: E402
 from pelk_mm.utils.cli import run_tool  # noqa: E402
 from pelk_mm.utils.errors import DataError  # noqa: E402
 

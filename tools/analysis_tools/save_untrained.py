@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from pelk_mm.analysis.untrained import save_untrained  # noqa: E402
+from pelk_mm.analysis.scores.untrained import save_untrained  # noqa: E402
 from pelk_mm.engine.config import load_config  # noqa: E402
 from pelk_mm.utils.cli import run_tool  # noqa: E402
 from pelk_mm.utils.errors import naming  # noqa: E402

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from pelk_mm.analysis.segmentation_report import LabelledImages, report  # noqa: E402
+from pelk_mm.analysis.scores.segmentation_report import LabelledImages, report  # noqa: E402
 from pelk_mm.engine.config import load_config, task_of  # noqa: E402
 from pelk_mm.preflight.files import check_data  # noqa: E402
 from pelk_mm.utils.cli import KeyValueAction, run_tool  # noqa: E402

@@ -2,7 +2,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from pelk_mm.analysis.untrained import save_untrained
+from pelk_mm.analysis.scores.untrained import save_untrained
 
 CFG = Config(
     {

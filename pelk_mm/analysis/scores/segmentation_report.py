@@ -8,7 +8,7 @@ import numpy as np
 from mmengine.registry import DATASETS, TRANSFORMS, DefaultScope
 from PIL import Image
 
-from ..utils.pictures import paint_labels, sheet
+from ...utils.pictures import paint_labels, sheet
 from .baselines import Score, confusion_matrix, count_pixels, most_frequent_class_score, read_labels, score
 
 

@@ -4,7 +4,7 @@ from PIL import Image
 
 pytest.importorskip('mmseg', reason='the report reads data sets of mmsegmentation')
 
-from pelk_mm.analysis.segmentation_report import LabelledImages, report
+from pelk_mm.analysis.scores.segmentation_report import LabelledImages, report
 from pelk_mm.datasets import TOY_CLASSES, ToyDataset, write_toy_dataset
 
 SPEC = ToyDataset(train=8, val=7, size=64)

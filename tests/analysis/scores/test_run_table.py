@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from pelk_mm.analysis.run_table import final_score, run_table
+from pelk_mm.analysis.scores.run_table import final_score, run_table
 
 
 def write_run(folder, *starts):

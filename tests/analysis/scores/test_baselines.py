@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pelk_mm.analysis.baselines import confusion_matrix, count_pixels, most_frequent_class_score, read_labels, score
+from pelk_mm.analysis.scores.baselines import (
+    confusion_matrix,
+    count_pixels,
+    most_frequent_class_score,
+    read_labels,
+    score,
+)
 
 TRUTH = np.array([[0, 0, 1], [1, 2, 255]])
 PREDICTION = np.array([[0, 1, 1], [1, 3, 0]])
