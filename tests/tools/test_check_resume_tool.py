@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from tool_runner import load_tool, run
 
-from pelk_mm.engine.checkpoint_diff import differences
-from pelk_mm.engine.resume_check import kill_tree
+from pelk_mm.analysis.resume.checkpoint_diff import differences
+from pelk_mm.analysis.resume.kill_and_compare import kill_tree
 
 # Writes what a training of 8 iterations leaves, faster than one; after resuming it ends as FAULT says.
 PLAYED = """

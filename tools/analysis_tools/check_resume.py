@@ -9,8 +9,8 @@ from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TOOLS.parent))
+from pelk_mm.analysis.resume.kill_and_compare import kill_and_compare, kill_tree  # noqa: E402
 from pelk_mm.engine.config import load_config  # noqa: E402
-from pelk_mm.engine.resume_check import kill_and_compare, kill_tree  # noqa: E402
 from pelk_mm.utils.cli import run_tool  # noqa: E402
 from pelk_mm.utils.errors import ConfigError  # noqa: E402
 

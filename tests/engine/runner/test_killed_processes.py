@@ -9,9 +9,9 @@ from exact_task import EPOCHS, ITERATIONS
 from forked import Training
 from mmengine.fileio import LocalBackend
 
+from pelk_mm.analysis.resume.checkpoint_diff import checkpoint_differences
+from pelk_mm.analysis.resume.kill_and_compare import kill_and_compare
 from pelk_mm.checkpoints.loading import find_latest_checkpoint
-from pelk_mm.engine.checkpoint_diff import checkpoint_differences
-from pelk_mm.engine.resume_check import kill_and_compare
 
 SLOW = "custom_hooks = [dict(type='EMAHook', momentum=0.1), dict(type='DelayHook', seconds=0.05)]\n"
 

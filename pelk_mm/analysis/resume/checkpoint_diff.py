@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 
-from ..checkpoints.reading import read_checkpoint
+from ...checkpoints.reading import read_checkpoint
 
 # Names, paths and clock times, which differ between any two runs.
 _VOLATILE = re.compile(

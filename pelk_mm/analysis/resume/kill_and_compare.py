@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ..checkpoints.loading import find_latest_checkpoint
-from ..utils.errors import OutputError, UserError
+from ...checkpoints.loading import find_latest_checkpoint
+from ...utils.errors import OutputError, UserError
 from .checkpoint_diff import checkpoint_differences
 
 _STEP = re.compile(r' - INFO - (?:Iter|Epoch)\(train\) ')
