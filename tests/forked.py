@@ -8,7 +8,7 @@ from multiprocessing import forkserver
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PRELOADED = ['forked', 'exact_task', 'pelk_mm.engine.training', 'mmengine.runner', 'torch.utils.collect_env']
+PRELOADED = ['forked', 'exact_task', 'pelk_mm.apis.train', 'mmengine.runner', 'torch.utils.collect_env']
 PRELOADED += ['torchvision', 'torch._dynamo', 'matplotlib.pyplot', 'matplotlib.backends.backend_agg', 'cv2']
 
 
@@ -98,7 +98,7 @@ def _train(folder, log, arguments, rank, processes, port, before):
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(processes))
         os.environ.update(LOCAL_WORLD_SIZE=str(processes), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
         arguments = {**arguments, 'launcher': 'pytorch'}
-    from pelk_mm.engine.training import train
+    from pelk_mm.apis.train import train
     from pelk_mm.utils.cli import run_tool
 
     leave_configs_unformatted(setattr)

@@ -10,7 +10,7 @@ from mmengine.registry import HOOKS, MODELS
 from torch import nn
 
 from pelk_mm import DynamicSparsityHook
-from pelk_mm.engine.training import train
+from pelk_mm.apis.train import train
 
 SPARSE = {'type': 'pelk_mm.DynamicSparsityHook', 'update_interval': 3, 'sparsity': 0.5, 'prune_rate': 0.3}
 FIXED = {'type': 'pelk_mm.DynamicSparsityHook', 'mode': 'fixed'}

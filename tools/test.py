@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from pelk_mm.engine.evaluation import evaluate  # noqa: E402
+from pelk_mm.apis.test import evaluate  # noqa: E402
 from pelk_mm.utils.cli import add_common_arguments, run_tool  # noqa: E402
 
 

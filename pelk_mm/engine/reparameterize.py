@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..apis.load_model import load_model
 from ..checkpoints.deploy import DEPLOY_KEY, is_deployed, switch_to_deploy
 from ..checkpoints.reading import read_checkpoint
 from ..utils.errors import CheckpointError, ConfigError, OutputError
 from ..utils.files import save_atomic
 from .config import load_config
-from .inference import load_model
 
 TOLERANCE = 1e-4
 

@@ -10,8 +10,8 @@ pytest.importorskip('mmseg', reason='some configs are for mmseg')
 from mmengine.registry import MODELS, DefaultScope
 from small import CONFIGS, ROOT, narrow, resolved, small_config
 
+from pelk_mm.apis.train import train
 from pelk_mm.engine.config import load_config
-from pelk_mm.engine.training import train
 from pelk_mm.preflight.files import note_random_start
 
 FINE_TUNED = [

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
+from pelk_mm.apis.train import train
 from pelk_mm.engine.config import load_config
-from pelk_mm.engine.training import train
 from pelk_mm.preflight.visualizers import check_vis_backends, enable_tensorboard
 from pelk_mm.utils.errors import ConfigError
 

@@ -22,7 +22,7 @@ from mmengine.registry import HOOKS
 
 from pelk_mm import DynamicSparsityHook
 from pelk_mm.sparsity.state import check_identical
-from pelk_mm.engine.training import train
+from pelk_mm.apis.train import train
 
 
 @HOOKS.register_module()

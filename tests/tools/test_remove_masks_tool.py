@@ -4,9 +4,9 @@ import pytest
 import torch
 from tool_runner import run
 
+from pelk_mm.apis.load_model import load_model
 from pelk_mm.checkpoints.reading import read_checkpoint
 from pelk_mm.engine.config import load_config
-from pelk_mm.engine.inference import load_model
 
 TOOL = 'model_converters/remove_masks.py'
 HOOKS = """

@@ -2,8 +2,8 @@ import pytest
 import torch
 from tool_runner import run
 
+from pelk_mm.apis.load_model import load_model
 from pelk_mm.engine.config import load_config
-from pelk_mm.engine.inference import load_model
 
 TOOL = 'model_converters/reparameterize_model.py'
 

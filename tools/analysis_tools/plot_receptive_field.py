@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from pelk_mm.analysis.figures.charts import png_bytes  # noqa: E402
 from pelk_mm.analysis.figures.image_folder import list_images, read_image  # noqa: E402
 from pelk_mm.analysis.figures.receptive_field import MIN_SIZE, contribution, draw_receptive_field, summarise  # noqa: E402
-from pelk_mm.engine.backbone import load_backbone, normalisation_of  # noqa: E402
+from pelk_mm.apis.load_backbone import load_backbone, normalisation_of  # noqa: E402
 from pelk_mm.engine.config import load_config  # noqa: E402
 from pelk_mm.utils.cli import add_common_arguments, run_tool  # noqa: E402
 from pelk_mm.utils.errors import ConfigError, DataError  # noqa: E402

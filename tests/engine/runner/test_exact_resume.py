@@ -8,8 +8,8 @@ from exact_task import EPOCHS, ITERATIONS
 from forked import forget_earlier_runs, leave_configs_unformatted
 
 from pelk_mm.analysis.resume.checkpoint_diff import checkpoint_differences
+from pelk_mm.apis.train import train
 from pelk_mm.checkpoints.loading import find_latest_checkpoint
-from pelk_mm.engine.training import train
 from pelk_mm.utils.errors import InterruptedTrainingError
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from forked import forget_earlier_runs, leave_configs_unformatted
 
+from pelk_mm.apis.train import train
 from pelk_mm.checkpoints.reading import read_checkpoint
 from pelk_mm.engine.runner.run_settings import compare_flat, flatten
-from pelk_mm.engine.training import train
 from pelk_mm.utils.errors import CheckpointError
 
 FIRST = 'work_dirs/toy/epoch_1.pth'

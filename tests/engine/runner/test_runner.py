@@ -6,9 +6,9 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import CheckpointLoader
 
+from pelk_mm.apis.test import evaluate
+from pelk_mm.apis.train import train
 from pelk_mm.checkpoints.reading import read_checkpoint
-from pelk_mm.engine.evaluation import evaluate
-from pelk_mm.engine.training import train
 from pelk_mm.utils.errors import CheckpointError, SaveError
 
 ONE = {'train_cfg.max_epochs': 1}

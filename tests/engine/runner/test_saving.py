@@ -10,9 +10,9 @@ from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+from pelk_mm.apis.train import train
 from pelk_mm.checkpoints.reading import read_checkpoint
 from pelk_mm.engine.runner.checkpoint_hook import SafeCheckpointHook
-from pelk_mm.engine.training import train
 from pelk_mm.utils.errors import InterruptedTrainingError, SaveError
 from pelk_mm.utils.files import atomic_path, save_atomic
 

@@ -9,9 +9,9 @@ import torch
 from exact_task import EPOCHS, ITERATIONS
 from forked import Training, forget_earlier_runs, leave_configs_unformatted
 
+from pelk_mm.apis.train import train
 from pelk_mm.checkpoints.loading import find_latest_checkpoint
 from pelk_mm.checkpoints.reading import read_checkpoint
-from pelk_mm.engine.training import train
 
 
 def losses(folder):

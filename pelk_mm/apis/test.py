@@ -7,15 +7,15 @@ from mmengine.config import Config
 
 from ..checkpoints.deploy import can_be_deployed, is_deployed
 from ..checkpoints.reading import read_checkpoint, safe_loading
+from ..engine.config import fit_to_device, load_config, set_dataloader_defaults, set_work_dir
+from ..engine.launch import check_launch
+from ..engine.runner.runner import build_runner
+from ..engine.switch_to_deploy_hook import SwitchToDeployHook
 from ..preflight.files import check_data
 from ..preflight.loaders import check_loaders
 from ..preflight.visualizers import check_vis_backends
 from ..utils.errors import ConfigError
-from .config import fit_to_device, load_config, set_dataloader_defaults, set_work_dir
-from .evaluation_flags import enable_tta, set_out, set_show
-from .launch import check_launch
-from .runner.runner import build_runner
-from .switch_to_deploy_hook import SwitchToDeployHook
+from .test_flags import enable_tta, set_out, set_show
 
 
 def evaluate(

@@ -5,8 +5,8 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 
+from pelk_mm.apis.load_backbone import Normalisation, backbone_state, find_backbone, load_backbone, normalisation_of
 from pelk_mm.checkpoints.deploy import DEPLOY_KEY
-from pelk_mm.engine.backbone import Normalisation, backbone_state, find_backbone, load_backbone, normalisation_of
 from pelk_mm.models import PeLK
 from pelk_mm.utils.errors import CheckpointError, ConfigError
 

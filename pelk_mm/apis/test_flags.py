@@ -8,8 +8,8 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from ..engine.config import task_of
 from ..utils.errors import ConfigError, OutputError
-from .config import task_of
 
 _VISUALIZATION_HOOKS = {
     'classification': 'mmpretrain.VisualizationHook',

@@ -8,12 +8,7 @@ from mmengine.config import Config
 
 from ..checkpoints.loading import find_latest_checkpoint
 from ..checkpoints.reading import read_checkpoint, safe_loading
-from ..preflight.files import check_checkpoints, check_data, check_work_dir, note_random_start
-from ..preflight.loaders import check_loaders
-from ..preflight.pretrained import check_pretrained
-from ..preflight.visualizers import check_vis_backends, enable_tensorboard
-from ..utils.errors import ConfigError, InterruptedTrainingError, naming
-from .config import (
+from ..engine.config import (
     enable_amp,
     enable_auto_scale_lr,
     fit_to_device,
@@ -21,8 +16,13 @@ from .config import (
     set_dataloader_defaults,
     set_work_dir,
 )
-from .launch import check_launch, is_first_process
-from .runner.runner import SafeRunner, build_runner
+from ..engine.launch import check_launch, is_first_process
+from ..engine.runner.runner import SafeRunner, build_runner
+from ..preflight.files import check_checkpoints, check_data, check_work_dir, note_random_start
+from ..preflight.loaders import check_loaders
+from ..preflight.pretrained import check_pretrained
+from ..preflight.visualizers import check_vis_backends, enable_tensorboard
+from ..utils.errors import ConfigError, InterruptedTrainingError, naming
 
 
 def train(

@@ -17,7 +17,7 @@ from ..checkpoints.deploy import is_deployed, switch_to_deploy
 from ..checkpoints.loading import load_weights
 from ..checkpoints.reading import read_checkpoint, safe_loading
 from ..utils.errors import CheckpointError, ConfigError, naming
-from .inference import check_device
+from .load_model import check_device
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)

@@ -1,0 +1,1 @@
+"""What the tools call: train, test, predict, and models and backbones loaded by config."""
