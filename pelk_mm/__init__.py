@@ -9,9 +9,10 @@ require_torch()
 require_mmengine()
 warn_untested_versions()
 
-from . import engine, layers, models, ops  # noqa: E402  (what is missing or untested is named before it may fail)
+# what is missing or untested is named before it may fail
+from . import engine, layers, models, ops  # noqa: E402
+from .hub.model_index import register_model_index  # noqa: E402
 
 DynamicSparsityHook = engine.DynamicSparsityHook
-register_model_index = engine.register_model_index
 
 __all__ = ['DynamicSparsityHook', '__version__', 'engine', 'layers', 'models', 'ops', 'register_model_index']

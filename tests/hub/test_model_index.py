@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import pelk_mm
-from pelk_mm.engine import model_index
+from pelk_mm.hub import model_index
 
 SMALL = {'backbone': {'arch': 'atto'}, 'head': {'in_channels': 416}}
 FAMILIES = ('pelk-', 'sw-', 'slak-', 'unireplknet-', 'inceptionnext-')
@@ -78,7 +78,7 @@ def test_mmpretrain_that_does_not_import(monkeypatch, tmp_path):
 
 
 def test_index_of_the_package_comes_before_that_of_the_checkout(monkeypatch, tmp_path):
-    monkeypatch.setattr(model_index, '__file__', str(tmp_path / 'pelk_mm/engine/model_index.py'))
+    monkeypatch.setattr(model_index, '__file__', str(tmp_path / 'pelk_mm/hub/model_index.py'))
     with pytest.raises(FileNotFoundError, match=r'no model-index.yml in .*/pelk_mm/.mim or .*: is the installation'):
         model_index.find_index_folder()
     (tmp_path / 'model-index.yml').touch()
