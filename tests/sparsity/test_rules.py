@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from pelk_mm.engine.sparsity_benchmark import benchmark_sparsity
+from pelk_mm.benchmarks.nets.sparsity import benchmark_sparsity
 from pelk_mm.models import PeLK
 from pelk_mm.sparsity.rules import cosine_rate, grow, local_generator, prune, random_mask, snip_counts
 from pelk_mm.sparsity.weights import maskable_weights, masks_from_zeros

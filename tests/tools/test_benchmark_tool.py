@@ -5,9 +5,10 @@ import pytest
 import torch
 from tool_runner import run
 
-from pelk_mm.analysis import benchmark, benchmark_report, machine
+from pelk_mm.benchmarks import harness, machine
+from pelk_mm.benchmarks import report as benchmark_report
 from pelk_mm.models import PeLK
-from pelk_mm.ops.backends import choice as backends
+from pelk_mm.ops.backends import choice
 
 TOOL = 'analysis_tools/benchmark.py'
 TINY_OP = ['op', '--kernel-size', 13, '--channels', 3, '--size', 9, 8, '--batch', 2, '--repeats', 2]
@@ -16,7 +17,7 @@ TINY_OP = ['op', '--kernel-size', 13, '--channels', 3, '--size', 9, 8, '--batch'
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setattr(PeLK, 'arch_settings', {'speck': {'depths': (1, 1, 1, 1), 'channels': (8, 8, 8, 8)}})
-    monkeypatch.setattr(benchmark, 'SAMPLE_SECONDS', 0.0)
+    monkeypatch.setattr(harness, 'SAMPLE_SECONDS', 0.0)
     monkeypatch.setattr(machine, 'DEFAULT_CACHE_BYTES', 4096)
     monkeypatch.setattr(machine, 'CPU_CACHES', machine.Path('nowhere'))
     monkeypatch.delenv('TRITON_INTERPRET', raising=False)
@@ -76,9 +77,9 @@ def test_report_writes_its_files_and_writes_them_again(tmp_path, capsys, monkeyp
 
 def test_wrong_numbers_are_not_timed(monkeypatch, capsys):
     def wrong(*args):
-        return backends.depthwise_dense(*args) * 1.001
+        return choice.depthwise_dense(*args) * 1.001
 
-    monkeypatch.setitem(backends.BACKENDS, 'fft', dataclasses.replace(backends.BACKENDS['fft'], run=wrong))
+    monkeypatch.setitem(choice.BACKENDS, 'fft', dataclasses.replace(choice.BACKENDS['fft'], run=wrong))
     assert run(TOOL, *TINY_OP) == 1
     captured = capsys.readouterr()
     assert captured.err.count('\n') == 1

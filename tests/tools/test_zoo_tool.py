@@ -4,13 +4,13 @@ import pytest
 import torch
 from tool_runner import run
 
-from pelk_mm.analysis import benchmark, zoo, zoo_benchmark
-from pelk_mm.engine import zoo as engine_zoo
+from pelk_mm.benchmarks import harness
+from pelk_mm.benchmarks.zoo import forms, measure, table
 from pelk_mm.models import ShiftWiseNet
 from pelk_mm.utils.files import END, START
 
 TOOL = 'analysis_tools/zoo.py'
-SPECK = zoo.Entry(
+SPECK = table.Entry(
     'SW-T',
     'sw_t_imagenet',
     {
@@ -19,18 +19,18 @@ SPECK = zoo.Entry(
         'model.head.in_channels': 8,
     },
 )
-ABSENT = zoo.Entry('absent', 'sw_t_imagenet', {'model.backbone': {'_delete_': True, 'type': 'mmpretrain.Absent'}})
+ABSENT = table.Entry('absent', 'sw_t_imagenet', {'model.backbone': {'_delete_': True, 'type': 'mmpretrain.Absent'}})
 
 
 @pytest.fixture
 def small(monkeypatch):
     pytest.importorskip('mmpretrain', reason='counts its classifiers')
-    for module in (zoo, engine_zoo):
+    for module in (table, measure):
         monkeypatch.setattr(module, 'ENTRIES', (SPECK, ABSENT))
     speck = {'depths': (1, 1, 1, 1), 'channels': (8, 8, 8, 8)}
     monkeypatch.setattr(ShiftWiseNet, 'arch_settings', {'speck': speck})
-    monkeypatch.setattr(benchmark, 'SAMPLE_SECONDS', 0.0)
-    monkeypatch.setattr(zoo_benchmark, 'cache_bytes', lambda device: 0)
+    monkeypatch.setattr(harness, 'SAMPLE_SECONDS', 0.0)
+    monkeypatch.setattr(forms, 'cache_bytes', lambda device: 0)
 
 
 @pytest.mark.usefixtures('small')
@@ -54,7 +54,7 @@ def test_the_page_is_rewritten(tmp_path, capsys):
 
 @pytest.mark.usefixtures('small')
 def test_a_wrong_merge_stops_it(monkeypatch, capsys):
-    monkeypatch.setattr(zoo_benchmark, 'DEPLOY_BAR', 0.0)
+    monkeypatch.setattr(forms, 'DEPLOY_BAR', 0.0)
     assert run(TOOL, '--only', 'SW-T', '--size', 32) == 1
     assert 'error: SW-T, deployed is wrong by' in capsys.readouterr().err
 

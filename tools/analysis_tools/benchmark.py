@@ -21,15 +21,16 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from pelk_mm.analysis.benchmark import GateError, Measured  # noqa: E402
-from pelk_mm.analysis.benchmark_tables import describe, net_table, op_table, plain_table  # noqa: E402
-from pelk_mm.analysis.machine import check_device, describe_machine  # noqa: E402
-from pelk_mm.analysis.model_benchmark import benchmark_model  # noqa: E402
-from pelk_mm.analysis.op_benchmark import benchmark_op  # noqa: E402
-from pelk_mm.analysis.op_variants import op_variants  # noqa: E402
-from pelk_mm.analysis.rival_nets import NETS  # noqa: E402
-from pelk_mm.analysis.train_benchmark import benchmark_train  # noqa: E402
-from pelk_mm.engine.sparsity_benchmark import benchmark_sparsity  # noqa: E402
+from pelk_mm.benchmarks.harness import GateError, Measured  # noqa: E402
+from pelk_mm.benchmarks.machine import check_device, describe_machine  # noqa: E402
+from pelk_mm.benchmarks.nets.evaluation import benchmark_model  # noqa: E402
+from pelk_mm.benchmarks.nets.rivals import NETS  # noqa: E402
+from pelk_mm.benchmarks.nets.sparsity import benchmark_sparsity  # noqa: E402
+from pelk_mm.benchmarks.nets.train_step import benchmark_train  # noqa: E402
+from pelk_mm.benchmarks.op.measure import benchmark_op  # noqa: E402
+from pelk_mm.benchmarks.op.table import op_table  # noqa: E402
+from pelk_mm.benchmarks.op.variants import op_variants  # noqa: E402
+from pelk_mm.benchmarks.tables import describe, net_table, plain_table  # noqa: E402
 from pelk_mm.utils.cli import run_tool  # noqa: E402
 from pelk_mm.utils.errors import ConfigError  # noqa: E402
 from pelk_mm.utils.files import write_files  # noqa: E402
@@ -127,7 +128,7 @@ def write_report(
     *, out: Path, quick: bool, parts: list[str], dtype: str | None, device: torch.device, command: str
 ) -> None:
     """Write the files of ``parts`` to the folder ``out``, each part when it is measured."""
-    from pelk_mm.analysis.benchmark_report import PARTS, default_plan  # matplotlib
+    from pelk_mm.benchmarks.report import PARTS, default_plan  # matplotlib
 
     unknown = [part for part in parts if part not in PARTS]
     if unknown:

@@ -14,11 +14,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
-from pelk_mm.analysis.benchmark import GateError  # noqa: E402
-from pelk_mm.analysis.benchmark_tables import describe  # noqa: E402
-from pelk_mm.analysis.machine import check_device, describe_machine  # noqa: E402
-from pelk_mm.analysis.zoo import render_zoo  # noqa: E402
-from pelk_mm.engine.zoo import choose, count_zoo, time_zoo  # noqa: E402
+from pelk_mm.benchmarks.harness import GateError  # noqa: E402
+from pelk_mm.benchmarks.machine import check_device, describe_machine  # noqa: E402
+from pelk_mm.benchmarks.tables import describe  # noqa: E402
+from pelk_mm.benchmarks.zoo.measure import choose, count_zoo, time_zoo  # noqa: E402
+from pelk_mm.benchmarks.zoo.table import render_zoo  # noqa: E402
 from pelk_mm.utils.cli import run_tool  # noqa: E402
 from pelk_mm.utils.errors import ConfigError  # noqa: E402
 from pelk_mm.utils.files import write_table  # noqa: E402

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from pelk_mm.ops import available_backends, depthwise_conv2d, set_backend
-from pelk_mm.ops.backends import choice as backends
-from pelk_mm.ops.backends import triton_support
+from pelk_mm.ops.backends import choice, triton_support
 from pelk_mm.ops.backends.choice import Problem, choose_backend
 
 
@@ -14,7 +13,7 @@ from pelk_mm.ops.backends.choice import Problem, choose_backend
 def _no_preference(monkeypatch):
     monkeypatch.delenv('PELK_MM_BACKEND', raising=False)
     monkeypatch.delenv('PELK_MM_LOG', raising=False)
-    backends._warn_once.cache_clear()
+    choice._warn_once.cache_clear()
     yield
     set_backend(None)
 
@@ -27,8 +26,8 @@ def problem(kernel_size=(51, 51), needs_grad=False, side=56, dtype=torch.float32
 @pytest.fixture
 def broken_fft(monkeypatch):
     """An ``fft`` back-end that refuses everything."""
-    fft = dataclasses.replace(backends.BACKENDS['fft'], refusal=lambda problem: 'no transforms here')
-    monkeypatch.setitem(backends.BACKENDS, 'fft', fft)
+    fft = dataclasses.replace(choice.BACKENDS['fft'], refusal=lambda problem: 'no transforms here')
+    monkeypatch.setitem(choice.BACKENDS, 'fft', fft)
 
 
 def test_automatic_choice():

@@ -11,8 +11,7 @@ from convolution_cases import GRIDS as SHARED_GRIDS
 from convolution_cases import run as run_function
 
 from pelk_mm.ops import SharingGrid, depthwise_conv2d, peripheral_conv2d
-from pelk_mm.ops.backends import choice as backends
-from pelk_mm.ops.backends import triton_launch
+from pelk_mm.ops.backends import choice, triton_launch
 from pelk_mm.ops.segments import reachable
 
 pytest.importorskip('triton', reason='triton is not installed')
@@ -269,5 +268,5 @@ def test_float64_is_refused_with_the_reason():
 def test_the_interpreter_is_never_an_automatic_choice():
     grid = GRIDS['51']
     x = torch.zeros(1, 1, 56, 56)
-    chosen = backends.choose_backend(backends.Problem(x, grid.sizes, grid.sizes, needs_grad=True))
+    chosen = choice.choose_backend(choice.Problem(x, grid.sizes, grid.sizes, needs_grad=True))
     assert chosen.name != 'triton'

@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from pelk_mm.analysis import benchmark, model_benchmark, train_benchmark
-from pelk_mm.analysis.model_benchmark import benchmark_model
-from pelk_mm.analysis.rival_nets import RIVALS, build_net, resolve_arch
-from pelk_mm.analysis.rotation import Rotation
-from pelk_mm.analysis.train_benchmark import TrainStep, benchmark_train
+from pelk_mm.benchmarks import harness
+from pelk_mm.benchmarks.nets import evaluation, train_step
+from pelk_mm.benchmarks.nets.evaluation import benchmark_model
+from pelk_mm.benchmarks.nets.rivals import RIVALS, build_net, resolve_arch
+from pelk_mm.benchmarks.nets.train_step import TrainStep, benchmark_train
+from pelk_mm.benchmarks.rotation import Rotation
 from pelk_mm.models import PeLK
 
 SPECK = {'arch': 'speck', 'size': 32, 'batch': 2, 'repeats': 1}
@@ -17,8 +18,8 @@ SPECK = {'arch': 'speck', 'size': 32, 'batch': 2, 'repeats': 1}
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setattr(PeLK, 'arch_settings', {'speck': {'depths': (1, 1, 1, 1), 'channels': (8, 8, 8, 8)}})
-    monkeypatch.setattr(benchmark, 'SAMPLE_SECONDS', 0.0)
-    for module in (model_benchmark, train_benchmark):
+    monkeypatch.setattr(harness, 'SAMPLE_SECONDS', 0.0)
+    for module in (evaluation, train_step):
         monkeypatch.setattr(module, 'cache_bytes', lambda device: 0)
 
 
@@ -52,7 +53,7 @@ def test_a_net_without_room_does_not_stop_the_others(monkeypatch, run):
     def no_room(self, x, pos_embed=None):
         raise torch.OutOfMemoryError('no room')
 
-    monkeypatch.setattr('pelk_mm.analysis.rival_nets.StockConv.forward', no_room)
+    monkeypatch.setattr('pelk_mm.benchmarks.nets.rivals.StockConv.forward', no_room)
     result = run(**SPECK, nets=['stripe', 'pelk'])
     assert [t.name for t in result.timings] == ['pelk']
     assert result.skipped == {'stripe': 'OutOfMemoryError: no room'}
@@ -65,13 +66,13 @@ def test_a_wrong_merge_is_not_timed(monkeypatch):
         return torch.ones(norm.num_features).double(), torch.zeros(norm.num_features).double()
 
     monkeypatch.setattr(peripheral, 'batch_norm_scale_and_shift', unfolded)
-    with pytest.raises(benchmark.GateError, match='deployed pelk is wrong by'):
+    with pytest.raises(harness.GateError, match='deployed pelk is wrong by'):
         benchmark_model(**SPECK)
 
 
 def test_a_diverged_loss_is_not_timed(monkeypatch):
-    monkeypatch.setattr(train_benchmark.F, 'cross_entropy', lambda *args: torch.tensor(float('nan')))
-    with pytest.raises(benchmark.GateError, match='the loss is nan: not timed'):
+    monkeypatch.setattr(train_step.F, 'cross_entropy', lambda *args: torch.tensor(float('nan')))
+    with pytest.raises(harness.GateError, match='the loss is nan: not timed'):
         benchmark_train(**SPECK)
 
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pelk_mm.analysis import machine
+from pelk_mm.benchmarks import machine
 
 
 def test_versions_stand_beside_a_figure(monkeypatch):

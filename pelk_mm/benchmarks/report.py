@@ -8,14 +8,15 @@ from typing import Any
 
 import torch
 
-from .benchmark import Measured
-from .benchmark_sweeps import central_size, draw_sweep, sweep, sweep_rows, sweep_table
-from .benchmark_tables import describe, net_table, op_table
-from .figures.charts import csv_text, png_bytes
+from ..analysis.figures.charts import csv_text, png_bytes
+from .harness import Measured
 from .machine import describe_machine
-from .model_benchmark import benchmark_model
-from .op_benchmark import benchmark_op
-from .train_benchmark import benchmark_train
+from .nets.evaluation import benchmark_model
+from .nets.train_step import benchmark_train
+from .op.measure import benchmark_op
+from .op.sweeps import central_size, draw_sweep, sweep, sweep_rows, sweep_table
+from .op.table import op_table
+from .tables import describe, net_table
 
 #: By name of a file.
 Files = dict[str, str | bytes]

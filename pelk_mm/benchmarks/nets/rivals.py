@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..layers import MIXERS, LargeKernelBlock, TokenMixer
-from ..models import LargeKernelBackbone, PeLK
+from ...layers import MIXERS, LargeKernelBlock, TokenMixer
+from ...models import LargeKernelBackbone, PeLK
 
 #: The paper's kernels: PeLK, and PeLK-101. And PeLK with every other mixer of the package.
 PELKS: dict[str, dict[str, Any]] = {

@@ -5,24 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .benchmark import Measured, Timing
-from .op_variants import FLOOR, STOCK
+from .harness import Measured, Timing
 
 #: Beside the timings of one run.
 Column = tuple[str, Sequence[str]]
-
-
-def op_table(result: Measured) -> str:
-    """Rows of :func:`.op_benchmark.benchmark_op`: how much faster than stock, contiguous and in the
-    better layout, and how far from a copy."""
-    stock, floor = result.median(*STOCK), result.median(FLOOR)
-    columns = [
-        ('stock / it', [_ratio(result.median('stock'), t.median) for t in result.timings]),
-        ('best stock / it', [_ratio(stock, t.median) for t in result.timings]),
-        ('it / copy', [_ratio(t.median, floor) for t in result.timings]),
-        ('error', [_error(t) for t in result.timings]),
-    ]
-    return _table('variant', result, columns)
 
 
 def net_table(result: Measured, batch: int, baseline: str = 'pelk') -> str:
@@ -30,19 +16,44 @@ def net_table(result: Measured, batch: int, baseline: str = 'pelk') -> str:
     base = result.median(baseline)
     columns = [
         ('images/s', [three_digits(batch / t.median) for t in result.timings]),
-        (f'{baseline} / it', [_ratio(base, t.median) for t in result.timings]),
+        (f'{baseline} / it', [ratio(base, t.median) for t in result.timings]),
     ]
     if any(t.error is not None for t in result.timings):
-        columns.append(('error', [_error(t) for t in result.timings]))
+        columns.append(('error', [error_of(t) for t in result.timings]))
     if any(t.kept_bytes is not None for t in result.timings):
         columns.append(('kept for backward, MiB', [_mebibytes(t.kept_bytes) for t in result.timings]))
-    return _table('net', result, columns)
+    return timing_table('net', result, columns)
 
 
 def plain_table(result: Measured, baseline: str) -> str:
     """Rows of any run, with the baseline's time over each one's."""
     base = result.median(baseline)
-    return _table('variant', result, [(f'{baseline} / it', [_ratio(base, t.median) for t in result.timings])])
+    return timing_table('variant', result, [(f'{baseline} / it', [ratio(base, t.median) for t in result.timings])])
+
+
+def timing_table(what: str, result: Measured, columns: Sequence[Column]) -> str:
+    """A line a timing: its median and range, ``columns``, the peak where known; below it what was not timed."""
+    columns = list(columns)
+    if any(t.peak_bytes is not None for t in result.timings):
+        columns.append(('peak MiB', [_mebibytes(t.peak_bytes) for t in result.timings]))
+    rows = [
+        [t.name, milliseconds(t.median), f'{milliseconds(t.minimum)} .. {milliseconds(t.maximum)}']
+        + [cells[i] for _, cells in columns]
+        for i, t in enumerate(result.timings)
+    ]
+    table = markdown([what, 'median ms', 'min .. max', *(title for title, _ in columns)], rows)
+    skipped = [f'- {name} is not timed: {reason}' for name, reason in result.skipped.items()]
+    return '\n'.join([table, *(['', *skipped] if skipped else [])])
+
+
+def ratio(above: float | None, below: float | None) -> str:
+    """``above`` over ``below``, or a dash where one of them is not known."""
+    return '-' if above is None or below is None else three_digits(above / below)
+
+
+def error_of(timing: Timing) -> str:
+    """A timing's error, or a dash."""
+    return '-' if timing.error is None else f'{timing.error:.1e}'
 
 
 def describe(values: Mapping[str, Any]) -> str:
@@ -77,28 +88,6 @@ def milliseconds(seconds: float) -> str:
 def three_digits(value: float) -> str:
     """A positive number, all digits before its point and in all at least three."""
     return f'{value:.0f}' if value >= 100 else f'{value:#.3g}'
-
-
-def _table(what: str, result: Measured, columns: Sequence[Column]) -> str:
-    columns = list(columns)
-    if any(t.peak_bytes is not None for t in result.timings):
-        columns.append(('peak MiB', [_mebibytes(t.peak_bytes) for t in result.timings]))
-    rows = [
-        [t.name, milliseconds(t.median), f'{milliseconds(t.minimum)} .. {milliseconds(t.maximum)}']
-        + [cells[i] for _, cells in columns]
-        for i, t in enumerate(result.timings)
-    ]
-    table = markdown([what, 'median ms', 'min .. max', *(title for title, _ in columns)], rows)
-    skipped = [f'- {name} is not timed: {reason}' for name, reason in result.skipped.items()]
-    return '\n'.join([table, *(['', *skipped] if skipped else [])])
-
-
-def _ratio(above: float | None, below: float | None) -> str:
-    return '-' if above is None or below is None else three_digits(above / below)
-
-
-def _error(timing: Timing) -> str:
-    return '-' if timing.error is None else f'{timing.error:.1e}'
 
 
 def _mebibytes(count: int | None) -> str:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pelk_mm.analysis.rotation import Rotation
+from pelk_mm.benchmarks.rotation import Rotation
 
 
 @pytest.mark.parametrize('channels_last', [False, True])

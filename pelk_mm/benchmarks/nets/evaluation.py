@@ -8,10 +8,10 @@ from functools import partial
 import torch
 from torch import nn
 
-from .benchmark import GateError, Measured, Variant, check_run, gate, measure, reason
-from .machine import benchmark_settings, cache_bytes, check_device
-from .rival_nets import NETS, PELKS, RIVALS, build_net, resolve_arch, weight_bytes
-from .rotation import Rotation
+from ..harness import GateError, Measured, Variant, check_run, gate, measure, reason
+from ..machine import benchmark_settings, cache_bytes, check_device
+from ..rotation import Rotation
+from .rivals import NETS, PELKS, RIVALS, build_net, resolve_arch, weight_bytes
 
 #: What ``dtype`` may be: float32, or autocast to one of the others.
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..ops import available_backends, peripheral_conv2d
-from .op_case import Case
+from ...ops import available_backends, peripheral_conv2d
+from ..rotation import Rotation
+from .case import Case
 from .public_rivals import WAVELETS, implicit_gemm, trained_parameters, wavelet_convolution
-from .rotation import Rotation
 
 STOCK = ('stock', 'stock nhwc')
 SEVEN = ('stock 7x7', 'stock 7x7 nhwc')

@@ -5,21 +5,22 @@ import pytest
 import torch
 from torch import nn
 
-from pelk_mm.analysis import benchmark, zoo_benchmark
-from pelk_mm.analysis.benchmark import GateError, Measured, Timing
 from pelk_mm.analysis.counting.published_figures import IMAGENET, ROWS
-from pelk_mm.analysis.zoo import ENTRIES, Counts, comparisons, render_zoo, runs
-from pelk_mm.analysis.zoo_benchmark import benchmark_forms
+from pelk_mm.benchmarks import harness
+from pelk_mm.benchmarks.harness import GateError, Measured, Timing
+from pelk_mm.benchmarks.zoo import forms as zoo_benchmark
+from pelk_mm.benchmarks.zoo.forms import benchmark_forms
+from pelk_mm.benchmarks.zoo.table import ENTRIES, Counts, comparisons, render_zoo, runs
 from pelk_mm.models import ShiftWiseNet, UniRepLKNet
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SPECK = {'depths': (1, 1, 1, 1), 'channels': (8, 8, 8, 8)}
 TINY = {'size': 32, 'batch': 2, 'repeats': 2}
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(benchmark, 'SAMPLE_SECONDS', 0.0)
+    monkeypatch.setattr(harness, 'SAMPLE_SECONDS', 0.0)
     monkeypatch.setattr(zoo_benchmark, 'cache_bytes', lambda device: 0)
 
 
@@ -201,7 +202,7 @@ class TestPage:
 
     def test_it_shows_what_is_counted(self):
         pytest.importorskip('mmpretrain', reason='counts its classifiers')
-        from pelk_mm.engine.zoo import choose, count_zoo
+        from pelk_mm.benchmarks.zoo.measure import choose, count_zoo
 
         counts, skipped = count_zoo(ROOT / 'configs', choose(['SW-T', 'SLaK-T', 'UniRepLKNet-A', 'Swin-T']))
         assert not skipped

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..ops import SharingGrid, peripheral_conv2d
-from .rotation import Rotation
+from ...ops import SharingGrid, peripheral_conv2d
+from ..rotation import Rotation
 
 #: What the float64 reference may cost in multiply-adds a pass, and how many channels it shows at least and at most.
 REFERENCE_COST = 2e8

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from .benchmark import Measured
-from .benchmark_tables import markdown, milliseconds, three_digits
-from .counting.published_figures import FORMS, IMAGENET, ROWS, PublishedRow
-from .zoo_benchmark import by_groups, deployed
+from ...analysis.counting.published_figures import FORMS, IMAGENET, ROWS, PublishedRow
+from ..harness import Measured
+from ..tables import markdown, milliseconds, three_digits
+from .forms import by_groups, deployed
 
 Source = Literal['paper', 'README', 'note']
 

@@ -9,11 +9,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..ops import SharingGrid
-from .benchmark import GateError, Measured, Variant, above, check_run, gate, measure, reason
-from .machine import benchmark_settings, cache_bytes, check_device
-from .op_case import Case, draw_case, reference
-from .op_variants import FLOOR, Candidate, build_candidate, build_copy, op_variants
+from ...ops import SharingGrid
+from ..harness import GateError, Measured, Variant, above, check_run, gate, measure, reason
+from ..machine import benchmark_settings, cache_bytes, check_device
+from .case import Case, draw_case, reference
+from .variants import FLOOR, Candidate, build_candidate, build_copy, op_variants
 
 #: Largest max|error| / max|reference| against float64 with which a back-end is timed; stock ones may err 10 times more.
 ERROR_BARS = {torch.float32: 2e-6, torch.float64: 1e-12, torch.float16: 2e-3, torch.bfloat16: 2e-2}

@@ -8,11 +8,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from .benchmark import Measured, Timing, above
-from .benchmark_tables import markdown, milliseconds
-from .figures.charts import new_figure
-from .op_benchmark import benchmark_op
-from .op_variants import FLOOR, op_variants
+from ...analysis.figures.charts import new_figure
+from ..harness import Measured, Timing, above
+from ..tables import markdown, milliseconds
+from .measure import benchmark_op
+from .variants import FLOOR, op_variants
 
 #: What the curves show of all variants, where it is there, with its label and colour.
 LINES = {

@@ -6,17 +6,14 @@ import pytest
 import torch
 from PIL import Image
 
-from pelk_mm.analysis import (
-    benchmark,
-    benchmark_sweeps,
-    model_benchmark,
-    op_benchmark,
-    train_benchmark,
-)
-from pelk_mm.analysis.benchmark import Measured, Timing, above
-from pelk_mm.analysis.benchmark_report import PARTS, default_plan
-from pelk_mm.analysis.benchmark_sweeps import draw_sweep, sweep, sweep_rows, sweep_table
-from pelk_mm.analysis.benchmark_tables import markdown, milliseconds, net_table, op_table, plain_table
+from pelk_mm.benchmarks import harness
+from pelk_mm.benchmarks.harness import Measured, Timing, above
+from pelk_mm.benchmarks.nets import evaluation, train_step
+from pelk_mm.benchmarks.op import measure, sweeps
+from pelk_mm.benchmarks.op.sweeps import draw_sweep, sweep, sweep_rows, sweep_table
+from pelk_mm.benchmarks.op.table import op_table
+from pelk_mm.benchmarks.report import PARTS, default_plan
+from pelk_mm.benchmarks.tables import markdown, milliseconds, net_table, plain_table
 from pelk_mm.models import PeLK
 
 CPU = torch.device('cpu')
@@ -61,8 +58,8 @@ def test_tables_are_aligned():
 
 @pytest.fixture
 def tiny(monkeypatch):
-    monkeypatch.setattr(benchmark, 'SAMPLE_SECONDS', 0.0)
-    for module in (op_benchmark, model_benchmark, train_benchmark):
+    monkeypatch.setattr(harness, 'SAMPLE_SECONDS', 0.0)
+    for module in (measure, evaluation, train_step):
         monkeypatch.setattr(module, 'cache_bytes', lambda device: 0)
     monkeypatch.delenv('TRITON_INTERPRET', raising=False)
     monkeypatch.setattr(PeLK, 'arch_settings', {'speck': {'depths': (1, 1, 1, 1), 'channels': (8, 8, 8, 8)}})
@@ -147,7 +144,7 @@ def fake_op(times):
 
 def test_what_was_too_slow_is_not_tried_again(monkeypatch):
     fake, calls = fake_op({'stock': 0.02})
-    monkeypatch.setattr(benchmark_sweeps, 'benchmark_op', fake)
+    monkeypatch.setattr(sweeps, 'benchmark_op', fake)
     told = []
     points = sweep('kernel_size', (31, 75, 151), {'size': 9, 'batch': 2}, limit=1.0, progress=told.append)
     assert [call[:3] for call in calls] == [(31, 5, (9, 9)), (75, 5, (9, 9)), (151, 7, (9, 9))]

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .benchmark import GateError, Measured, Variant, check_run, measure, reason
-from .machine import benchmark_settings, cache_bytes, check_device
-from .model_benchmark import autocast, check_images, check_nets
-from .rival_nets import build_net, resolve_arch, weight_bytes
-from .rotation import Rotation
+from ..harness import GateError, Measured, Variant, check_run, measure, reason
+from ..machine import benchmark_settings, cache_bytes, check_device
+from ..rotation import Rotation
+from .evaluation import autocast, check_images, check_nets
+from .rivals import build_net, resolve_arch, weight_bytes
 
 NUM_CLASSES = 1000
 

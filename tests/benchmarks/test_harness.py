@@ -4,16 +4,16 @@ import time
 import pytest
 import torch
 
-from pelk_mm.analysis import benchmark
-from pelk_mm.analysis.benchmark import Measured, Timing, Variant, gate, measure
+from pelk_mm.benchmarks import harness
+from pelk_mm.benchmarks.harness import Measured, Timing, Variant, gate, measure
 
 CPU = torch.device('cpu')
 
 
 @pytest.fixture
 def one_call(monkeypatch):
-    monkeypatch.setattr(benchmark, 'SAMPLE_SECONDS', 0.0)
-    monkeypatch.setattr(benchmark, 'LEAD_SECONDS', 0.0)
+    monkeypatch.setattr(harness, 'SAMPLE_SECONDS', 0.0)
+    monkeypatch.setattr(harness, 'LEAD_SECONDS', 0.0)
 
 
 def variant(order, name, **kwargs):
@@ -22,7 +22,7 @@ def variant(order, name, **kwargs):
 
 @pytest.mark.parametrize(('short', 'turns'), [(5.0, ['a', 'a', 'b', 'b'] * 3), (0.0, ['a', 'b'] * 2)])
 def test_variants_warm_up_alone_then_run_in_turn(monkeypatch, one_call, short, turns):
-    monkeypatch.setattr(benchmark, 'LEAD_SECONDS', short)
+    monkeypatch.setattr(harness, 'LEAD_SECONDS', short)
     order = []
     result = measure([variant(order, 'a', error=0.5), variant(order, 'b')], device=CPU, repeats=2, warmup=1)
     assert order == ['a', 'a', 'b', 'b', *turns]  # short ones warm up again, and before each sample
@@ -30,8 +30,8 @@ def test_variants_warm_up_alone_then_run_in_turn(monkeypatch, one_call, short, t
 
 
 def test_a_short_call_is_repeated_within_a_sample(monkeypatch):
-    monkeypatch.setattr(benchmark, 'MAX_CALLS', 7)
-    monkeypatch.setattr(benchmark, 'SAMPLE_SECONDS', 1e3)
+    monkeypatch.setattr(harness, 'MAX_CALLS', 7)
+    monkeypatch.setattr(harness, 'SAMPLE_SECONDS', 1e3)
     order = []
     (timing,) = measure([variant(order, 'a')], device=CPU, repeats=2, warmup=1).timings
     assert timing.calls == 7
@@ -81,7 +81,7 @@ def test_bad_arguments():
 
 
 def test_cuda_is_timed_by_events_and_its_memory_counted(monkeypatch, one_call):
-    monkeypatch.setattr(benchmark, 'LEAD_SECONDS', 5.0)
+    monkeypatch.setattr(harness, 'LEAD_SECONDS', 5.0)
     log = []
 
     class Event:
@@ -118,11 +118,9 @@ def test_cuda_is_timed_by_events_and_its_memory_counted(monkeypatch, one_call):
 def test_gate():
     expected = torch.tensor([1.0, -4.0])
     assert gate('x', expected + torch.tensor([0.0, 0.4]), expected, 0.11) == pytest.approx(0.1)
-    with pytest.raises(
-        benchmark.GateError, match=r'x is wrong by 1.00e-01 of the largest value, above the bar of 1e-02'
-    ):
+    with pytest.raises(harness.GateError, match=r'x is wrong by 1.00e-01 of the largest value, above the bar of 1e-02'):
         gate('x', expected + torch.tensor([0.0, 0.4]), expected, 0.01)
-    with pytest.raises(benchmark.GateError, match='wrong by nan'):
+    with pytest.raises(harness.GateError, match='wrong by nan'):
         gate('x', expected * float('nan'), expected, 1e9)
 
 

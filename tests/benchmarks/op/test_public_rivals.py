@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pelk_mm.analysis.public_rivals import WAVELETS, implicit_gemm, trained_parameters, wavelet_convolution
+from pelk_mm.benchmarks.op.public_rivals import WAVELETS, implicit_gemm, trained_parameters, wavelet_convolution
 
 
 class ImplicitGEMM(nn.Conv2d):

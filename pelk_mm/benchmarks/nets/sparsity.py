@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from pelk_mm.analysis.benchmark import Timing, Variant, measure
-from pelk_mm.analysis.machine import benchmark_settings, check_device
+from pelk_mm.benchmarks.harness import Timing, Variant, measure
+from pelk_mm.benchmarks.machine import benchmark_settings, check_device
 from pelk_mm.models import PeLK
 
-from ..sparsity.masked import MaskedWeights
-from ..sparsity.rules import local_generator, random_mask
-from ..sparsity.weights import maskable_weights
+from ...sparsity.masked import MaskedWeights
+from ...sparsity.rules import local_generator, random_mask
+from ...sparsity.weights import maskable_weights
 
 
 def benchmark_sparsity(

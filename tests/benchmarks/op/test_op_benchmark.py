@@ -6,24 +6,25 @@ import pytest
 import torch
 from torch import nn
 
-from pelk_mm.analysis import benchmark, op_benchmark
-from pelk_mm.analysis.op_benchmark import benchmark_op
-from pelk_mm.analysis.op_variants import op_variants
+from pelk_mm.benchmarks import harness
+from pelk_mm.benchmarks.op import measure
+from pelk_mm.benchmarks.op.measure import benchmark_op
+from pelk_mm.benchmarks.op.variants import op_variants
 from pelk_mm.ops import available_backends
-from pelk_mm.ops.backends import choice as backends
+from pelk_mm.ops.backends import choice
 
 TINY = {'kernel_size': 13, 'channels': 3, 'size': (9, 8), 'batch': 3, 'repeats': 1}
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(benchmark, 'SAMPLE_SECONDS', 0.0)
-    monkeypatch.setattr(op_benchmark, 'cache_bytes', lambda device: 4000)
+    monkeypatch.setattr(harness, 'SAMPLE_SECONDS', 0.0)
+    monkeypatch.setattr(measure, 'cache_bytes', lambda device: 4000)
     monkeypatch.delenv('TRITON_INTERPRET', raising=False)  # seconds, where the suite sets it
 
 
 def replace_backend(monkeypatch, name, run):
-    monkeypatch.setitem(backends.BACKENDS, name, dataclasses.replace(backends.BACKENDS[name], run=run))
+    monkeypatch.setitem(choice.BACKENDS, name, dataclasses.replace(choice.BACKENDS[name], run=run))
 
 
 def install(monkeypatch, name, **contents):
@@ -74,11 +75,11 @@ def test_images_are_rotated_beyond_the_cache(monkeypatch):
 
         def spy(input, *args, seen=seen):
             seen.append(input.data_ptr())
-            return backends.depthwise_dense(input, *args)
+            return choice.depthwise_dense(input, *args)
 
         with monkeypatch.context() as patch:
             replace_backend(patch, 'fft', spy)
-            patch.setattr(op_benchmark, 'cache_bytes', lambda device: 20_000)
+            patch.setattr(measure, 'cache_bytes', lambda device: 20_000)
             benchmark_op(**TINY | {'repeats': 12}, variants=['fft', 'stock 7x7'], hot=kind == 'hot')
     size = 3 * 3 * 9 * 8 * 4
     cycle = addresses['forward'][1:9]  # the reference took the first copy, and 7x7 takes every other one
@@ -88,8 +89,8 @@ def test_images_are_rotated_beyond_the_cache(monkeypatch):
 
 
 def test_a_wrong_back_end_stops_the_benchmark(monkeypatch):
-    replace_backend(monkeypatch, 'fft', lambda *args: backends.depthwise_dense(*args) * 1.001)
-    with pytest.raises(benchmark.GateError, match='fft K=13 is wrong by 1'):
+    replace_backend(monkeypatch, 'fft', lambda *args: choice.depthwise_dense(*args) * 1.001)
+    with pytest.raises(harness.GateError, match='fft K=13 is wrong by 1'):
         benchmark_op(**TINY)
 
 
@@ -99,21 +100,21 @@ def test_a_wrong_gradient_stops_the_benchmark(monkeypatch, what):
         tensors = {'input': input, 'weight': weight}
         # the right value, and a gradient that is off
         tensors[what] = 1.5 * tensors[what] - 0.5 * tensors[what].detach()
-        return backends.depthwise_dense(tensors['input'], tensors['weight'], *rest)
+        return choice.depthwise_dense(tensors['input'], tensors['weight'], *rest)
 
     replace_backend(monkeypatch, 'fft', wrong)
     benchmark_op(**TINY, variants=['fft'])
-    with pytest.raises(benchmark.GateError, match=f'the gradient of {what} by fft is wrong by'):
+    with pytest.raises(harness.GateError, match=f'the gradient of {what} by fft is wrong by'):
         benchmark_op(**TINY, variants=['fft'], backward=True)
 
 
 def test_a_wrong_rival_is_skipped(monkeypatch):
     right = torch.nn.functional.conv2d
     monkeypatch.setattr(
-        'pelk_mm.analysis.op_variants.F.conv2d', lambda x, *a, **k: right(x, *a, **k) * (1 + 1e-3 * (x.shape[2] == 9))
+        'pelk_mm.benchmarks.op.variants.F.conv2d', lambda x, *a, **k: right(x, *a, **k) * (1 + 1e-3 * (x.shape[2] == 9))
     )
-    replace_backend(monkeypatch, 'fft', backends.BACKENDS['fft'].run)
-    monkeypatch.setattr(op_benchmark, 'reference', lambda case: (right_reference(case, right),))
+    replace_backend(monkeypatch, 'fft', choice.BACKENDS['fft'].run)
+    monkeypatch.setattr(measure, 'reference', lambda case: (right_reference(case, right),))
     result = benchmark_op(**TINY, variants=['stock', 'fft'])
     assert [t.name for t in result.timings] == ['fft']
     assert result.skipped['stock'].startswith('stock K=13 is wrong by')
@@ -130,8 +131,8 @@ def test_a_back_end_that_fails_does_not_stop_the_others(monkeypatch):
         raise torch.OutOfMemoryError('no room')
 
     replace_backend(monkeypatch, 'fft', broken)
-    refusing = dataclasses.replace(backends.BACKENDS['dense'], refusal=lambda problem: 'not on Sundays')
-    monkeypatch.setitem(backends.BACKENDS, 'sabbath', dataclasses.replace(refusing, name='sabbath'))
+    refusing = dataclasses.replace(choice.BACKENDS['dense'], refusal=lambda problem: 'not on Sundays')
+    monkeypatch.setitem(choice.BACKENDS, 'sabbath', dataclasses.replace(refusing, name='sabbath'))
     result = benchmark_op(**TINY, variants=['fft', 'sabbath', 'stock'])
     assert [t.name for t in result.timings] == ['stock']
     assert result.skipped['fft'] == 'OutOfMemoryError: no room'
@@ -143,7 +144,7 @@ def test_what_one_image_shows_to_be_too_slow_is_not_run(monkeypatch):
 
     def spy(input, *args):
         batches.append(len(input))
-        return backends.depthwise_dense(input, *args)
+        return choice.depthwise_dense(input, *args)
 
     replace_backend(monkeypatch, 'fft', spy)
     result = benchmark_op(**TINY, variants=['fft', 'copy'], limit=1e-9)

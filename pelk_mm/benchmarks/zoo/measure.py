@@ -13,14 +13,14 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-from ..analysis.benchmark import Measured
-from ..analysis.counting.complexity import count_complexity
-from ..analysis.counting.count_config import build_counted
-from ..analysis.zoo import ENTRIES, SHIFTWISE, Counts, Entry, runs
-from ..analysis.zoo_benchmark import benchmark_forms
-from ..checkpoints.deploy import switch_to_deploy
-from ..utils.errors import ConfigError, naming
-from .config import load_config
+from ...analysis.counting.complexity import count_complexity
+from ...analysis.counting.count_config import build_counted
+from ...checkpoints.deploy import switch_to_deploy
+from ...engine.config import load_config
+from ...utils.errors import ConfigError, naming
+from ..harness import Measured
+from .forms import benchmark_forms
+from .table import ENTRIES, SHIFTWISE, Counts, Entry, runs
 
 
 def choose(names: Sequence[str] | None) -> tuple[Entry, ...]:
@@ -43,7 +43,7 @@ def count_zoo(
 
     Args:
         folder: Where the configs lie.
-        entries: Of :data:`~pelk_mm.analysis.zoo.ENTRIES`.
+        entries: Of :data:`~pelk_mm.benchmarks.zoo.table.ENTRIES`.
         shape: (H, W) of the image.
 
     Returns:
@@ -74,11 +74,11 @@ def time_zoo(
     repeats: int,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Measured:
-    """Time networks, as many at once as :func:`~pelk_mm.analysis.zoo.runs` sets side by side.
+    """Time networks, as many at once as :func:`~pelk_mm.benchmarks.zoo.table.runs` sets side by side.
 
     Args:
         folder, entries: As for :func:`count_zoo`.
-        size, batch, device, repeats: As for :func:`~pelk_mm.analysis.zoo_benchmark.benchmark_forms`.
+        size, batch, device, repeats: As for :func:`~pelk_mm.benchmarks.zoo.forms.benchmark_forms`.
         progress: Told what comes next.
 
     Raises:

@@ -10,11 +10,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ..layers.mixers.shiftwise import ShiftwiseConv
-from .benchmark import GateError, Measured, Variant, check_run, gate, measure, reason
-from .machine import benchmark_settings, cache_bytes, check_device
-from .model_benchmark import DEPLOY_BAR, check_images, randomise_norms
-from .rotation import Rotation
+from ...layers.mixers.shiftwise import ShiftwiseConv
+from ..harness import GateError, Measured, Variant, check_run, gate, measure, reason
+from ..machine import benchmark_settings, cache_bytes, check_device
+from ..nets.evaluation import DEPLOY_BAR, check_images, randomise_norms
+from ..rotation import Rotation
 
 
 def deployed(name: str) -> str:

@@ -1,0 +1,1 @@
+"""Speed and memory: one convolution, whole nets, and the zoo."""

@@ -1,0 +1,1 @@
+"""Whole nets side by side: evaluation, training steps, sparse training."""

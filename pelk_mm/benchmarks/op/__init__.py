@@ -1,0 +1,1 @@
+"""One convolution against every other way to compute it."""
