@@ -5,7 +5,7 @@ import authors_unirep as unirep
 import torch
 
 from pelk_mm.checkpoints.reading import read_checkpoint
-from pelk_mm.engine.convert_weights import convert_weights
+from pelk_mm.converters.convert_weights import convert_weights
 
 TINY = ((1, 2, 1, 1), (8, 12, 16, 24))
 KERNELS = (13, 11, 9, 7)

@@ -9,7 +9,7 @@ from pelk_mm.apis.test import evaluate
 from pelk_mm.apis.train import train
 from pelk_mm.checkpoints.deploy import can_be_deployed, is_deployed, switch_to_deploy
 from pelk_mm.checkpoints.reading import read_checkpoint
-from pelk_mm.engine.reparameterize import reparameterize
+from pelk_mm.converters.reparameterize import reparameterize
 from pelk_mm.engine.switch_to_deploy_hook import SwitchToDeployHook
 from pelk_mm.registry import HOOKS
 from pelk_mm.utils.errors import CheckpointError, ConfigError

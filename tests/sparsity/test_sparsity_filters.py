@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from pelk_mm import DynamicSparsityHook
 from pelk_mm.checkpoints.reading import read_checkpoint
-from pelk_mm.engine.remove_masks import remove_masks
+from pelk_mm.converters.remove_masks import remove_masks
 from pelk_mm.sparsity.masked import MaskedWeights
 from pelk_mm.sparsity.units import Filters
 from pelk_mm.sparsity.weights import maskable_weights, masks_from_zeros

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from pelk_mm.engine.convert_weights import ENTRIES, convert_weights, describe  # noqa: E402
-from pelk_mm.engine.weight_families import FAMILIES  # noqa: E402
+from pelk_mm.converters.convert_weights import ENTRIES, convert_weights, describe  # noqa: E402
+from pelk_mm.converters.families import FAMILIES  # noqa: E402
 from pelk_mm.utils.cli import KeyValueAction, run_tool  # noqa: E402
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from pelk_mm.engine.remove_masks import remove_masks  # noqa: E402
+from pelk_mm.converters.remove_masks import remove_masks  # noqa: E402
 from pelk_mm.utils.cli import run_tool  # noqa: E402
 
 

@@ -8,7 +8,7 @@ import torch
 from authors_cases import CASES, TINY, converter
 
 from pelk_mm.checkpoints.reading import read_checkpoint
-from pelk_mm.engine.convert_weights import convert_weights, describe
+from pelk_mm.converters.convert_weights import convert_weights, describe
 from pelk_mm.models import ShiftWiseNet
 from pelk_mm.utils.errors import CheckpointError, ConfigError, OutputError
 

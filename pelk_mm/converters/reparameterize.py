@@ -11,9 +11,9 @@ from torch import nn
 from ..apis.load_model import load_model
 from ..checkpoints.deploy import DEPLOY_KEY, is_deployed, switch_to_deploy
 from ..checkpoints.reading import read_checkpoint
+from ..engine.config import load_config
 from ..utils.errors import CheckpointError, ConfigError, OutputError
 from ..utils.files import save_atomic
-from .config import load_config
 
 TOLERANCE = 1e-4
 

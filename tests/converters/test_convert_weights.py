@@ -5,7 +5,7 @@ from authors_cases import CASES, KERNELS, TINY, converter
 from mmengine.registry import MODELS, DefaultScope
 
 from pelk_mm.checkpoints.loading import load_weights
-from pelk_mm.engine.convert_weights import describe
+from pelk_mm.converters.convert_weights import describe
 from pelk_mm.models import PeLK, SLaK
 from pelk_mm.utils.errors import CheckpointError, ConfigError
 

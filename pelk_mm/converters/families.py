@@ -14,7 +14,7 @@ from torch import nn
 from ..layers.mixers.shuffles import count_convolved
 from ..models.unireplknet import planned_kernel_size
 from .convnext_to_pelk import in_the_centre, silence_all_but_the_kernel
-from .weight_rules import Renamed, Rule, Transform, as_linear, by_channel, flat
+from .rules import Renamed, Rule, Transform, as_linear, by_channel, flat
 
 Found = Mapping[str, Renamed]
 

@@ -17,9 +17,9 @@ from ..checkpoints.reading import unpickle
 from ..models.mlp_neck import MlpNeck
 from ..utils.errors import CheckpointError, ConfigError, first_names, naming
 from ..utils.files import save_atomic
+from .families import FAMILIES, Family, shape_of
 from .reparameterize import check_target
-from .weight_families import FAMILIES, Family, shape_of
-from .weight_rules import Renamed, fill, rename
+from .rules import Renamed, fill, rename
 
 # Where a checkpoint may hold weights, the first that is there being taken.
 ENTRIES = ('state_dict', 'model', 'state_dict_ema', 'model_ema')

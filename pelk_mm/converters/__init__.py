@@ -1,0 +1,1 @@
+"""Weights in and out: authors' checkpoints, deployed forms, dense checkpoints of sparse nets."""
