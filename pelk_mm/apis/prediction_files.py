@@ -8,10 +8,9 @@ import numpy as np
 from mmengine.registry import VISUALIZERS
 from PIL import Image
 
-from pelk_mm.utils.pictures import make_palette, overlay
-
 from ..utils.errors import OutputError
 from ..utils.files import atomic_path, write_text_atomic
+from ..utils.pictures import make_palette, overlay
 
 SUFFIXES = {
     'segmentation': ('_overlay.png', '_labels.png'),

@@ -14,7 +14,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from pelk_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS, register
+from ..registry import OPTIM_WRAPPER_CONSTRUCTORS, register
 
 DECAY_TYPES = ('layer_wise', 'stage_wise')
 DECAY_MULTS = ('norm_decay_mult', 'bias_decay_mult', 'flat_decay_mult')

@@ -3,9 +3,8 @@
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from pelk_mm.registry import HOOKS, register
-
 from ..checkpoints.deploy import switch_to_deploy
+from ..registry import HOOKS, register
 
 
 @register(HOOKS)

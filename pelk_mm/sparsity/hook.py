@@ -14,10 +14,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from pelk_mm.registry import HOOKS, register
-from pelk_mm.utils.checks import check_int, check_number
-
 from ..checkpoints.loading import unwrap
+from ..registry import HOOKS, register
+from ..utils.checks import check_int, check_number
 from ..utils.errors import CheckpointError, ConfigError, first_names
 from .masked import MaskedWeights
 from .rules import cosine_rate, snip_counts

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from pelk_mm.utils.checks import check_sequence
-
+from ..utils.checks import check_sequence
 from ..utils.errors import ConfigError
 from .units import GRANULARITIES, Filters, Units
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from pelk_mm.benchmarks.harness import Timing, Variant, measure
-from pelk_mm.benchmarks.machine import benchmark_settings, check_device
-from pelk_mm.models import PeLK
-
+from ...benchmarks.harness import Timing, Variant, measure
+from ...benchmarks.machine import benchmark_settings, check_device
+from ...models import PeLK
 from ...sparsity.masked import MaskedWeights
 from ...sparsity.rules import local_generator, random_mask
 from ...sparsity.weights import maskable_weights

@@ -9,8 +9,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from pelk_mm.registry import HOOKS, register
-
+from ...registry import HOOKS, register
 from ...utils.files import write_text_atomic
 from .run_state import KEY, collect_run_state
 
