@@ -3,11 +3,13 @@
 Importing registers everything, in the scope ``pelk_mm`` and in mmengine's root; it needs torch and mmengine alone.
 """
 
+from .moved import keep_old_paths
 from .version import __version__, require_mmengine, require_torch, warn_untested_versions
 
 require_torch()
 require_mmengine()
 warn_untested_versions()
+keep_old_paths()
 
 # what is missing or untested is named before it may fail
 from . import engine, layers, models, ops  # noqa: E402

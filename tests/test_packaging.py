@@ -64,6 +64,7 @@ def test_wheel_carries_what_mim_looks_for(wheel, source):
         assert expected
         assert expected <= names
     assert 'pelk_mm/.mim/model-index.yml' in names
+    assert 'pelk_mm/py.typed' in names
 
 
 def test_every_path_of_the_model_index_is_in_the_wheel(wheel, tmp_path):

@@ -251,7 +251,7 @@ def test_the_newer_name_of_tf32():
     """In a process of its own: torch does not go back from the newer name to the older."""
     code = (
         "import torch; torch.backends.cuda.matmul.fp32_precision = 'tf32'; "
-        'from pelk_mm.ops import triton_launch as t; t.interpreting = lambda: False; '
+        'from pelk_mm.ops.backends import triton_launch as t; t.interpreting = lambda: False; '
         "assert t.precision(torch.float32) == 'tf32'"
     )
     subprocess.run([sys.executable, '-c', code], check=True, cwd=Path(__file__).parents[3])
