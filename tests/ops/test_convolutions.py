@@ -80,6 +80,29 @@ def test_gradients_of_tall_kernels(backend, dtype, kernel, size):
 
 
 @pytest.mark.parametrize('backend', BACKENDS)
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('kernel_size', [7, 13, 31])
+@pytest.mark.parametrize('autocast', [False, True])
+def test_gradients_in_half_precision(backend, dtype, kernel_size, autocast):
+    """On every processor: torch sums an image's gradient in its own type where oneDNN does not know that type."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((2, 4, 32, 28), (4, 1, kernel_size, kernel_size))
+    x, weight = (torch.randn(shape, generator=generator).to(dtype) for shape in shapes)
+    cotangent = torch.randn(x.shape, generator=generator).to(dtype)
+
+    def gradients(dtype, backend):
+        tensors = [tensor.to(dtype).requires_grad_() for tensor in (x, weight)]
+        out = depthwise_conv2d(*tensors, backend=backend)
+        return torch.autograd.grad(out, tensors, cotangent.to(out.dtype))
+
+    want = gradients(torch.float64, 'fft')
+    with torch.autocast('cpu', dtype, enabled=autocast):
+        got = gradients(torch.float32 if autocast else dtype, backend)
+    for ours, exact in zip(got, want, strict=True):
+        assert (ours - exact).abs().max() <= torch.finfo(dtype).eps * exact.abs().max()
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
 def test_empty_batch(backend):
     grid = GRIDS['13']
     x, weight, bias = problem(grid, (8, 8), batch=0)
