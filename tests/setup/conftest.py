@@ -4,11 +4,10 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import venv
-from collections.abc import Callable
 from pathlib import Path
 
+import children
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,7 +54,7 @@ if args[0] == 'wheel':
     behaviour = os.environ.get('FAKE_BUILD', 'ok')
     if behaviour == 'hang':
         (root / 'building').write_text(str(os.getpid()))
-        time.sleep(60)
+        time.sleep(600)
     if behaviour != 'ok':
         print(behaviour)
         sys.exit(1)
@@ -169,18 +168,7 @@ class Checkout:
     def setup(self, *args: str, script: str = 'tools/setup.sh', **env: str) -> subprocess.CompletedProcess[str]:
         """Runs a script of the checkout from another folder."""
         command = ['bash', str(self.root / script), *args]
-        environment = {**self.env, **env}
-        return subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=120, check=False
-        )
-
-    @staticmethod
-    def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
-        """Waits until `condition()` is true."""
-        end = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < end, 'waited in vain'
-            time.sleep(0.05)
+        return children.run(command, cwd=self.folder, env={**self.env, **env})
 
     def error(self, *args: str, **env: str) -> str:
         """Runs the set-up, which has to fail; returns its last line, the clear one."""

@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 
+from children import LIMIT, is_alive, started, wait_for
+
 BROKEN = 'raise ImportError("undefined symbol: _ZN2at")'
 
 
@@ -84,26 +86,16 @@ def test_disk_that_runs_full_while_building(checkout, fake_stack):
 
 def test_interrupted_build_leaves_nothing(checkout, fake_stack):
     command = ['bash', str(checkout.root / 'tools/setup.sh')]
-    process = subprocess.Popen(
-        command, env={**checkout.env, 'FAKE_BUILD': 'hang'}, stdout=subprocess.PIPE, start_new_session=True
-    )
     note = checkout.folder / 'building'
-    checkout.wait_for(lambda: note.exists() and note.read_text() != '')
-    os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=20)
-    assert process.returncode == 130
-    checkout.wait_for(lambda: not alive(int(note.read_text())))
+    with started(command, env={**checkout.env, 'FAKE_BUILD': 'hang'}, stdout=subprocess.PIPE) as process:
+        wait_for(lambda: note.exists() and note.read_text() != '', process=process)
+        os.killpg(process.pid, signal.SIGINT)
+        process.communicate(timeout=LIMIT)
+        assert process.returncode == 130
+        wait_for(lambda: not is_alive(int(note.read_text())))
     assert not list(checkout.temporary.iterdir())
     assert not list(checkout.cache.glob('wheels/*'))
     assert checkout.setup().returncode == 0  # and the next run starts anew
-
-
-def alive(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def test_kept_wheel_that_does_not_import_is_removed(checkout, fake_stack):

@@ -4,10 +4,11 @@ import os
 import shutil
 import signal
 import subprocess
-import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from children import LIMIT, started
 
 ROOT = Path(__file__).parents[2]
 # Stands in for the interpreter: notes its arguments and leaves behind what the tool would.
@@ -17,12 +18,12 @@ case "$1" in
   tools/train.py)
     work="$4"
     mkdir -p "$work"
-    echo '01/01 00:00:00 - mmengine - INFO - Iter(train) [ 20/600]  lr: 1e-3  eta: 0:01:15  time: 0.2  loss: 1.50  a: 1'
     if [[ "${TRAINING:-}" == hangs ]]; then
-      touch "$work/iter_20.pth"
       trap 'echo "interrupted: the last whole checkpoint is iter_20.pth" >&2; exit 130' INT
-      while sleep 0.05; do :; done
+      touch "$work/iter_20.pth"
     fi
+    echo '01/01 00:00:00 - mmengine - INFO - Iter(train) [ 20/600]  lr: 1e-3  eta: 0:01:15  time: 0.2  loss: 1.50  a: 1'
+    while [[ "${TRAINING:-}" == hangs ]]; do sleep 0.05; done
     [[ "${TRAINING:-}" != fails ]] || { echo 'error: no such config' >&2; exit 2; }
     echo '01/01 00:00:01 - mmengine - INFO - Iter(val) [5/5]    aAcc: 90.0  mIoU: 81.50  mAcc: 1  time: 1'
     touch "$work/iter_600.pth"
@@ -50,17 +51,19 @@ def demo(tmp_path):
         inherited = {key: value for key, value in os.environ.items() if key != 'PELK_MM_DEMO_DIR'}
         env = {**inherited, 'CALLS': str(tmp_path / 'calls'), **env}
         command = ['bash', str(tmp_path / 'tools/demo.sh'), *args]
-        # Elsewhere, in a session of its own: where it is called from must not matter, and Ctrl-C must reach it alone.
-        return subprocess.Popen(command, cwd='/', env=env, text=True, stdout=-1, stderr=-1, start_new_session=True)
+        # elsewhere: where it is called from must not matter
+        process = started(command, cwd='/', env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return processes.enter_context(process)
 
     def run(*args, **env):
         process = start(*args, **env)
-        process.out, process.err = process.communicate(timeout=60)
+        process.out, process.err = process.communicate(timeout=LIMIT)
         process.calls = (tmp_path / 'calls').read_text().splitlines()
         return process
 
     run.start, run.root = start, tmp_path
-    return run
+    with ExitStack() as processes:
+        yield run
 
 
 def training_of(process):
@@ -117,13 +120,10 @@ def test_failure_shows_the_tools_own_words_and_its_status(demo):
 
 def test_goes_on_after_ctrl_c(demo):
     process = demo.start(TRAINING='hangs')
-    saved = demo.root / 'work_dirs/demo/train/iter_20.pth'
-    deadline = time.monotonic() + 30
-    while not saved.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.2)
+    # this line has come through everything that Ctrl-C must find at work
+    assert any('iteration 20 of 600' in line for line in iter(process.stdout.readline, ''))
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=LIMIT)
     assert process.returncode == 130
     assert 'interrupted: the last whole checkpoint is iter_20.pth' in err
     process = demo()

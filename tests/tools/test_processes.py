@@ -5,11 +5,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from children import LIMIT, started, wait_for
+from children import run as run_process
 from tool_runner import ROOT, run
 
 from pelk_mm.checkpoints.reading import read_checkpoint
@@ -39,7 +40,7 @@ def recorder(tmp_path):
 
 def shell(script, *args, cwd, env):
     command = ['bash', str(ROOT / 'tools' / script), *map(str, args)]
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+    return run_process(command, cwd=cwd, env=env)
 
 
 def free_port():
@@ -52,21 +53,18 @@ def test_ctrl_c_leaves_a_whole_checkpoint_and_resume_goes_on(toy_config, tmp_pat
     with open(toy_config, 'a') as file:
         file.write("custom_hooks = [dict(type='ToyDelayHook', seconds=0.1)]\n")
     tool = str(ROOT / 'tools' / 'train.py')
-    command = [sys.executable, tool, 'toy.py', '--cfg-options', 'train_cfg.max_epochs=100']
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, tool, 'toy.py', '--cfg-options', 'train_cfg.max_epochs=1000']
     first = tmp_path / 'work_dirs' / 'toy' / 'epoch_2.pth'
-    deadline = time.time() + 120
-    while not first.exists() and process.poll() is None and time.time() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    outputs = {'stdout': subprocess.DEVNULL, 'stderr': subprocess.PIPE}
+    with started(command, cwd=tmp_path, env=environment, **outputs) as process:
+        wait_for(first.exists, process=process)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=LIMIT)
     assert process.returncode == 130
     line = err.strip().split('\n')[-1]
     last = Path((tmp_path / 'work_dirs/toy/last_checkpoint').read_text())
     assert line.startswith(f'interrupted: the last whole checkpoint is {last}; go on with: python ')
-    assert line.endswith('tools/train.py toy.py --cfg-options train_cfg.max_epochs=100 --resume')
+    assert line.endswith('tools/train.py toy.py --cfg-options train_cfg.max_epochs=1000 --resume')
     assert 'Traceback' not in err
     assert not list(last.parent.glob('.*partial'))
 
