@@ -3,12 +3,12 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import venv
 import zipfile
 from pathlib import Path
 
+import children
 import pytest
 from mmengine.config import Config
 from mmengine.fileio import load
@@ -21,9 +21,16 @@ MM_PACKAGES = re.compile(r'mm(engine|cv|det|seg|pretrain)')
 
 
 def run(*command, cwd, env=None):
-    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300, check=False)
+    done = children.run(command, cwd=cwd, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def pip(*arguments, cwd):
+    """Run pip as it comes: no settings of this machine, such as a folder of wheels or a cap on versions, count."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith('PIP_')}
+    env['PIP_CONFIG_FILE'] = os.devnull
+    return run(sys.executable, '-m', 'pip', *arguments, cwd=cwd, env=env)
 
 
 @pytest.fixture(scope='module')
@@ -44,7 +51,7 @@ def wheel(source, tmp_path_factory):
     pytest.importorskip('pip')
     folder = tmp_path_factory.mktemp('wheel')
     options = ('--no-index', '--no-deps', '--no-build-isolation', '--no-cache-dir', '-w', str(folder))
-    run(sys.executable, '-m', 'pip', 'wheel', *options, '.', cwd=source)
+    pip('wheel', *options, '.', cwd=source)
     (path,) = folder.glob('*.whl')
     return path
 
@@ -152,7 +159,7 @@ def test_installing_replaces_nothing_in_an_openmmlab_environment(source, tmp_pat
     (site / '_distutils_hack').symlink_to(Path(sys.modules['pip'].__file__).parents[1] / '_distutils_hack')
     report = tmp_path / 'report.json'
     options = ('--dry-run', '--no-index', '--no-build-isolation', '--report', str(report), '-e', str(source))
-    run(sys.executable, '-m', 'pip', '--python', str(theirs / 'bin' / 'python'), 'install', *options, cwd=tmp_path)
+    pip('--python', str(theirs / 'bin' / 'python'), 'install', *options, cwd=tmp_path)
     changes = [item['metadata']['name'] for item in json.loads(report.read_text())['install']]
     assert changes == ['pelk_mm']
 
