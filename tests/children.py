@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 #: Seconds; far more than anything here takes on a busy machine, so that only what hangs is cut off.
-LIMIT = 600
+LIMIT = 1200
 #: Seconds for what a process has started to end after it.
 GRACE = 60
 _MARK = 'PELK_MM_STARTED_BY_TEST'

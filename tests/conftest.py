@@ -18,6 +18,8 @@ if str(HERE) not in sys.path:
 def fresh_mmengine():
     """mmengine names loggers and message hubs by the second: two runs within one would share them."""
     yield
+    if 'forked' in sys.modules:
+        sys.modules['forked'].Training.end_all()
     if 'mmengine.runner' in sys.modules:
         from mmengine.logging import MessageHub, MMLogger
         from mmengine.registry import DefaultScope

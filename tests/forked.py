@@ -7,6 +7,8 @@ import sys
 from multiprocessing import forkserver
 from pathlib import Path
 
+from children import LIMIT, default_interrupt
+
 HERE = Path(__file__).parent
 PRELOADED = ['forked', 'exact_task', 'pelk_mm.apis.train', 'mmengine.runner', 'torch.utils.collect_env']
 PRELOADED += ['torchvision', 'torch._dynamo', 'matplotlib.pyplot', 'matplotlib.backends.backend_agg', 'cv2']
@@ -26,7 +28,8 @@ def context():
     ours = {'PYTHONPATH': path, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '', 'PELK_MM_ALLOW_CPU': '1'}
     before = {name: os.environ.get(name) for name in ours}
     os.environ.update(ours)
-    forkserver.ensure_running()
+    with default_interrupt():
+        forkserver.ensure_running()
     for name, value in before.items():
         if value is None:
             del os.environ[name]
@@ -38,8 +41,11 @@ def context():
 class Training:
     """``train(**arguments)`` in one process, or in several that meet through gloo; output goes to ``log``.
 
-    ``before`` is a function of a test module, called first in every process.
+    ``before`` is a function of a test module, called first in every process. None outlives the test: conftest.py sees
+    to that by :meth:`end_all`.
     """
+
+    running = []
 
     def __init__(self, log, arguments, processes=1, before=None):
         port, made = free_port(), context()
@@ -48,18 +54,32 @@ class Training:
             made.Process(target=_train, args=(Path.cwd(), log, arguments, rank, processes, port, before))
             for rank in range(processes)
         ]
+        self.running.append(self)
         for process in self.processes:
             process.start()
+
+    @classmethod
+    def end_all(cls):
+        """Kill those of a test that has failed, or that did not wait for them."""
+        while cls.running:
+            training = cls.running.pop()
+            training.kill()
+            for process in training.processes:
+                if process.pid is not None:
+                    process.join()
 
     def poll(self):
         codes = [process.exitcode for process in self.processes]
         return None if None in codes else max(codes, key=abs)
 
     def kill(self):
-        for process in self.processes:
-            process.kill()
+        from pelk_mm.engine.resume_check import kill_tree
 
-    def wait(self, timeout=240):
+        for process in self.processes:
+            if process.pid is not None and process.exitcode is None:
+                kill_tree(process.pid)  # with the workers that load its data
+
+    def wait(self, timeout=LIMIT):
         for process in self.processes:
             process.join(timeout)
             if process.exitcode != 0:  # the others would wait for it

@@ -2,10 +2,10 @@
 
 import importlib
 import os
-import subprocess
 import sys
 from pathlib import Path
 
+import children
 import pytest
 
 WITHOUT_TOOLBOXES = """
@@ -59,7 +59,7 @@ assert not absent, absent
 def run_python(code):
     root = str(Path(__file__).parents[1])
     env = {**os.environ, 'PYTHONPATH': os.pathsep.join([root, os.environ.get('PYTHONPATH', '')])}
-    return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=env, timeout=300)
+    return children.run([sys.executable, '-c', code], env=env)
 
 
 def test_works_without_the_toolboxes():

@@ -9,11 +9,11 @@ import importlib.util
 import json
 import multiprocessing
 import os
-import subprocess
 import sys
 import traceback
 from pathlib import Path
 
+import children
 import pytest
 
 SHIPPED = {
@@ -134,7 +134,7 @@ def results(tmp_path_factory):
     root = Path(__file__).parents[1]
     env = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(root), os.environ.get('PYTHONPATH', '')])}
     command = [sys.executable, __file__, str(folder), json.dumps(cases)]
-    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=folder, timeout=900)
+    done = children.run(command, env=env, cwd=folder)
     assert done.returncode == 0, done.stderr
     found = {}
     for toolbox, style in cases:
@@ -166,6 +166,6 @@ if __name__ == '__main__':
     for toolbox, style in json.loads(sys.argv[2]):
         child = context.Process(target=_child, args=(Path(sys.argv[1]), toolbox, style))
         child.start()
-        child.join(120)
+        child.join(300)
         if child.is_alive():  # a hung child must not outlive the test
             child.kill()

@@ -1,11 +1,11 @@
 import importlib.util
-import subprocess
 import sys
 import types
 import warnings
 from importlib import metadata
 from pathlib import Path
 
+import children
 import pytest
 
 from pelk_mm import version as version_module
@@ -114,5 +114,5 @@ def test_the_package_refuses_an_older_torch_before_anything_else_fails():
         "import sys, types; sys.modules['torch'] = types.SimpleNamespace(__version__='2.4.1')\n"
         'try:\n    import pelk_mm\nexcept ImportError as error:\n    print(error)'
     )
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    done = children.run([sys.executable, '-c', code], cwd=ROOT)
     assert done.stdout == 'pelk_mm needs torch 2.5 or newer, but found torch 2.4.1\n', done.stderr

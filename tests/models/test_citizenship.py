@@ -5,6 +5,7 @@ import io
 
 import pytest
 import torch
+from children import LIMIT
 from forked import context
 from torch import distributed
 from torch.func import functional_call
@@ -129,10 +130,13 @@ def test_two_processes_have_the_gradients_of_one(tmp_path):
     pair = [context().Process(target=_train_one_of_two, args=(rank, str(tmp_path))) for rank in (0, 1)]
     for process in pair:
         process.start()
-    for process in pair:
-        process.join(120)
-        if process.exitcode is None:
+    try:
+        for process in pair:
+            process.join(LIMIT)
+    finally:
+        for process in pair:
             process.kill()
+            process.join()
     assert [process.exitcode for process in pair] == [0, 0]
     expected = gradients(make(norm_eval=True).train(), images(4))
     for rank in (0, 1):

@@ -4,11 +4,13 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from children import LIMIT, started
 
 TESTS = Path(__file__).parents[1]
 RANK = """
@@ -77,18 +79,14 @@ def ranks(tmp_path_factory):
     env = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(TESTS), str(TESTS.parent)]), 'OMP_NUM_THREADS': '1'}
     env['PELK_MM_ALLOW_CPU'] = '1'
     env |= {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': port, 'WORLD_SIZE': '2', 'CUDA_VISIBLE_DEVICES': ''}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, 'rank.py', 'toy.py'],
-            cwd=folder,
-            env={**env, 'RANK': str(rank), 'LOCAL_RANK': str(rank)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    errors = [process.communicate(timeout=300)[1] for process in processes]
+    command = [sys.executable, 'rank.py', 'toy.py']
+    options = {'cwd': folder, 'stdout': subprocess.DEVNULL, 'stderr': subprocess.PIPE}
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(started(command, env={**env, 'RANK': str(rank), 'LOCAL_RANK': str(rank)}, **options))
+            for rank in range(2)
+        ]
+        errors = [process.communicate(timeout=LIMIT)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors
     return [torch.load(folder / f'rank{rank}.pt') for rank in range(2)]
 

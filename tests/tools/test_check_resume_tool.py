@@ -1,18 +1,18 @@
 """tools/analysis_tools/check_resume.py prints a verdict for each kill; its trainings are played by a script here."""
 
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import torch
+from children import is_alive, started, wait_for
 from tool_runner import load_tool, run
 
 from pelk_mm.analysis.resume.checkpoint_diff import differences
 from pelk_mm.analysis.resume.kill_and_compare import kill_tree
 
-# Writes what a training of 8 iterations leaves, faster than one; after resuming it ends as FAULT says.
+# Writes what a training of 8 iterations leaves, faster than one; after resuming it ends as FAULT says. One that is to
+# be killed goes on until it is.
 PLAYED = """
 import shutil, sys, time
 from pathlib import Path
@@ -24,6 +24,8 @@ for i in range(8):
     with open(work_dir / 'run' / 'train.log', 'a') as file:
         file.write('11/21 10:00:00 - mmengine - INFO - Iter(train) [1/8]\\n')
     time.sleep(0.1)
+if work_dir.name.startswith('killed') and not resumed:
+    time.sleep(600)
 shutil.copy('fault.pth' if resumed and FAULT else 'right.pth', work_dir / 'iter_8.pth')
 """
 
@@ -73,17 +75,14 @@ def test_bad_input(monkeypatch, tmp_path, capsys):
 
 def test_processes_in_sessions_of_their_own_are_killed_too(tmp_path):
     """torchrun starts its processes so: they would go on training beside the resumed run."""
-    inner = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    inner = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(600)"
     outer = 'import subprocess, sys; subprocess.run([sys.executable, "-c", sys.argv[1]], start_new_session=True)'
-    process = subprocess.Popen([sys.executable, '-c', outer, inner])
-    deadline = time.monotonic() + 60
-    while not (tmp_path / 'pid').exists() or not (tmp_path / 'pid').read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    kill_tree(process.pid)
-    assert process.wait() == -signal.SIGKILL
-    status = Path(f'/proc/{(tmp_path / "pid").read_text()}/stat')
-    assert not status.exists() or ') Z ' in status.read_text()
+    note = tmp_path / 'pid'
+    with started([sys.executable, '-c', outer, inner]) as process:
+        wait_for(lambda: note.exists() and note.read_text() != '', process=process)
+        kill_tree(process.pid)
+        assert process.wait() == -signal.SIGKILL
+        assert not is_alive(int(note.read_text()))
 
 
 def test_differences_are_bits():

@@ -1,9 +1,9 @@
 import json
 import os
-import subprocess
 import sys
 
 import pytest
+from children import run as run_process
 from tool_runner import ROOT, run
 
 TOOL = 'analysis_tools/get_flops.py'
@@ -78,12 +78,7 @@ def test_a_process_of_its_own(tmp_path):
     pytest.importorskip('mmseg', reason='counts a segmentor')
     config = ROOT / 'configs' / 'upernet_pelk_b_101_ade20k.py'
     args = [config, '--shape', 512, 2048, '--sparsity', 0.4, '--json', tmp_path / 'counts.json']
-    done = subprocess.run(
-        [sys.executable, str(ROOT / 'tools' / TOOL), *map(str, args)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, 'OMP_NUM_THREADS': '1'},
-        timeout=300,
-    )
+    command = [sys.executable, ROOT / 'tools' / TOOL, *args]
+    done = run_process(command, env={**os.environ, 'OMP_NUM_THREADS': '1'})
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / 'counts.json').read_text())['macs'] == pytest.approx(1339.1e9, rel=0.002)

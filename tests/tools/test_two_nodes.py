@@ -5,9 +5,11 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
+from children import LIMIT, started
 from tool_runner import ROOT, run
 
 FIXED = """
@@ -38,14 +40,13 @@ def test_two_nodes_train_as_one_process_with_the_whole_batch(project):
     env.update(PELK_MM_ALLOW_CPU='1', NNODES='2', MASTER_ADDR='127.0.0.1', PORT=str(port))
     command = ['bash', str(ROOT / 'tools' / 'dist_train.sh'), 'cls.py', '1', '--work-dir', 'two', '--cfg-options']
     command += ['train_dataloader.batch_size=1', 'custom_hooks.0.folder=two_losses']
-    nodes = [
-        subprocess.Popen(
-            command, env={**env, 'NODE_RANK': str(rank)}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
-        for rank in range(2)
-    ]
-    assert run('train.py', 'cls.py', '--work-dir', 'one') == 0
-    errors = [node.communicate(timeout=300)[1] for node in nodes]
+    outputs = {'stdout': subprocess.DEVNULL, 'stderr': subprocess.PIPE}
+    with ExitStack() as stack:
+        nodes = [
+            stack.enter_context(started(command, env={**env, 'NODE_RANK': str(rank)}, **outputs)) for rank in range(2)
+        ]
+        assert run('train.py', 'cls.py', '--work-dir', 'one') == 0
+        errors = [node.communicate(timeout=LIMIT)[1] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], errors
     (one, expected), (two, found) = losses('losses'), losses('two_losses')
     assert (one, two, len(expected)) == (1, 2, 6)

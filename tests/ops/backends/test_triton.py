@@ -1,10 +1,10 @@
 """The Triton kernels against float64: on a GPU where there is one, else in Triton's interpreter."""
 
 import itertools
-import subprocess
 import sys
 from pathlib import Path
 
+import children
 import pytest
 import torch
 from convolution_cases import GRIDS as SHARED_GRIDS
@@ -254,7 +254,8 @@ def test_the_newer_name_of_tf32():
         'from pelk_mm.ops.backends import triton_launch as t; t.interpreting = lambda: False; '
         "assert t.precision(torch.float32) == 'tf32'"
     )
-    subprocess.run([sys.executable, '-c', code], check=True, cwd=Path(__file__).parents[3])
+    done = children.run([sys.executable, '-c', code], cwd=Path(__file__).parents[3])
+    assert done.returncode == 0, done.stderr
 
 
 def test_float64_is_refused_with_the_reason():

@@ -4,9 +4,11 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from children import LIMIT, started
 
 pytest.importorskip('triton', reason='triton is not installed')
 
@@ -21,17 +23,13 @@ PROCESSES = 2
 def test_every_configuration_compiles_without_spills(capability):
     environment = {name: value for name, value in os.environ.items() if name != 'TRITON_INTERPRET'}
     environment['PYTHONPATH'] = str(SCRIPT.parents[3])
-    runs = [
-        subprocess.Popen(
-            [sys.executable, str(SCRIPT), str(capability), str(part), str(PROCESSES)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        for part in range(PROCESSES)
-    ]
-    outputs = [run.communicate() for run in runs]
+    options = {'env': environment, 'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE}
+    with ExitStack() as stack:
+        runs = [
+            stack.enter_context(started([sys.executable, SCRIPT, capability, part, PROCESSES], **options))
+            for part in range(PROCESSES)
+        ]
+        outputs = [run.communicate(timeout=LIMIT) for run in runs]
     for run, (_, error) in zip(runs, outputs, strict=True):
         assert run.returncode == 0, error[-3000:]
     configurations = [json.loads(line) for output, _ in outputs for line in output.splitlines()]
