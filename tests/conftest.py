@@ -3,6 +3,11 @@ import sys
 from pathlib import Path
 
 import pytest
+
+if 'PYTEST_XDIST_WORKER' in os.environ:
+    # One process a core: more threads would wait for one another. Torch reads it when it is imported.
+    os.environ.setdefault('OMP_NUM_THREADS', '1')
+
 import torch
 
 if not torch.cuda.is_available():
@@ -12,6 +17,14 @@ if not torch.cuda.is_available():
 HERE = Path(__file__).parent
 if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))  # configs name toy_task in custom_imports
+
+
+@pytest.hookimpl(optionalhook=True)  # without pytest-xdist it is unknown
+def pytest_xdist_auto_num_workers():
+    """A process for each core this one may use, at most 8: each imports the toolboxes."""
+    if 'PYTEST_XDIST_AUTO_NUM_WORKERS' in os.environ:
+        return None
+    return min(len(os.sched_getaffinity(0)), 8)
 
 
 @pytest.fixture(autouse=True)

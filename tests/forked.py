@@ -14,10 +14,23 @@ PRELOADED = ['forked', 'exact_task', 'pelk_mm.apis.train', 'mmengine.runner', 't
 PRELOADED += ['torchvision', 'torch._dynamo', 'matplotlib.pyplot', 'matplotlib.backends.backend_agg', 'cv2']
 
 
+_reserved = []
+
+
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(('', 0))
-        return probe.getsockname()[1]
+    """A port that no other worker is given before this process ends, though neither listens on it yet."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(('', 0))
+            port = probe.getsockname()[1]
+        mark = socket.socket(socket.AF_UNIX)
+        try:
+            mark.bind(f'\0pelk_mm tests: port {port}')  # names without a file end with the process that holds them
+        except OSError:
+            mark.close()
+            continue
+        _reserved.append(mark)
+        return port
 
 
 def context():

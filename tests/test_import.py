@@ -8,6 +8,8 @@ from pathlib import Path
 import children
 import pytest
 
+pytestmark = pytest.mark.processes
+
 WITHOUT_TOOLBOXES = """
 import random
 import sys

@@ -15,6 +15,8 @@ from mmengine.fileio import load
 
 from pelk_mm.version import __version__
 
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
+
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ('setup.py', 'setup.cfg', 'pyproject.toml', 'MANIFEST.in', 'LICENSE', 'README.md', 'model-index.yml')
 MM_PACKAGES = re.compile(r'mm(engine|cv|det|seg|pretrain)')

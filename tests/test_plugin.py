@@ -16,6 +16,8 @@ from pathlib import Path
 import children
 import pytest
 
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
+
 SHIPPED = {
     'mmpretrain': 'convnext/convnext-tiny_32xb128_in1k.py',
     'mmseg': 'convnext/convnext-tiny_upernet_8xb2-amp-160k_ade20k-512x512.py',

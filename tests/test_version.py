@@ -109,6 +109,7 @@ def test_a_missing_torch_gives_the_install_command(monkeypatch):
         require_torch()
 
 
+@pytest.mark.processes
 def test_the_package_refuses_an_older_torch_before_anything_else_fails():
     code = (
         "import sys, types; sys.modules['torch'] = types.SimpleNamespace(__version__='2.4.1')\n"

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 
 PACKAGES = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmcv.ops', 'mmseg', 'mmdet', 'mmpretrain')
-TEST_TOOLS = ('pytest', 'ruff', 'mypy')
+TEST_TOOLS = ('pytest', 'xdist', 'ruff', 'mypy')
 
 
 def missing_packages() -> list[str]:

@@ -97,6 +97,7 @@ def kept_for_backward(block, x):
     return sum(storage.nbytes() for storage in storages.values())
 
 
+@pytest.mark.slow
 def test_training_memory_is_that_of_a_convnext_block():
     convnext = pytest.importorskip('mmpretrain.models.backbones.convnext', exc_type=ImportError)
     x = torch.randn(2, 124, 56, 56).contiguous(memory_format=torch.channels_last).requires_grad_()

@@ -126,6 +126,8 @@ def _train_one_of_two(rank, folder):
         distributed.destroy_process_group()
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 def test_two_processes_have_the_gradients_of_one(tmp_path):
     pair = [context().Process(target=_train_one_of_two, args=(rank, str(tmp_path))) for rank in (0, 1)]
     for process in pair:

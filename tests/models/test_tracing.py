@@ -36,6 +36,7 @@ def assert_close(actual, expected, tolerance=1e-4):
 # --- torch.compile ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kwargs', [{}, {'with_cp': True}], ids=['plain', 'cp'])
 def test_compiled_training(kwargs):
     torch._dynamo.reset()
@@ -51,6 +52,7 @@ def test_compiled_training(kwargs):
         torch.testing.assert_close(b, a, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('mixer', MIXERS)
 def test_compiled_deployed_evaluation(mixer):
     torch._dynamo.reset()
@@ -63,6 +65,7 @@ def test_compiled_deployed_evaluation(mixer):
         assert_close(compiled(images(64, 64)), net(images(64, 64)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('mixer', MIXERS)
 def test_compiled_mixers_take_maps_of_all_sizes(mixer):
     torch._dynamo.reset()
@@ -89,6 +92,7 @@ def export(net, dtype=torch.float32, named=True):
         return torch.export.export(net, (images(96, 128, dtype),), dynamic_shapes=(sizes,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('deployed', [False, True], ids=['training-form', 'deployed'])
 def test_exported_for_all_sizes(deployed):
     net = make(deployed, kernel_sizes=(51, 11, 9, 7), out_indices=(0, 3), gap_before_final_norm=False)
@@ -99,6 +103,7 @@ def test_exported_for_all_sizes(deployed):
             assert_close(program.module()(images(*size)), net(images(*size)))
 
 
+@pytest.mark.slow
 def test_exported_branches_agree_on_their_layout():
     """The branches of the dilated mixer are not all computed by a back-end, and none may tie the graph to a size."""
     net = make(mixer='dilated', kernel_sizes=(5, 5, 5, 5), width_factor=1.0)
@@ -107,6 +112,7 @@ def test_exported_branches_agree_on_their_layout():
         assert_close(program.module()(images(77, 210)), net(images(77, 210)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_exported_in_half_precision(dtype):
     net = make(deployed=True).to(dtype)
@@ -120,6 +126,7 @@ def test_exported_in_half_precision(dtype):
 # --- ONNX -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_one_onnx_file_for_all_sizes(tmp_path):
     """What docs/deployment.md says, down to images of the smallest size."""
     pytest.importorskip('onnx', reason='onnx is not installed')

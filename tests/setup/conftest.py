@@ -16,7 +16,7 @@ COMMANDS = (
     *('bash', 'env', 'cat', 'cksum', 'awk', 'sed', 'grep', 'tail', 'tr', 'df', 'dirname', 'mkdir', 'mktemp', 'rm'),
     *('mv', 'cp', 'ls', 'sleep', 'tee', 'nproc', 'getconf'),
 )
-PACKAGES = ('torchvision', 'mmengine', 'mmcv', 'mmseg', 'mmdet', 'mmpretrain', 'pytest', 'ruff', 'mypy', 'pip')
+PACKAGES = ('torchvision', 'mmengine', 'mmcv', 'mmseg', 'mmdet', 'mmpretrain', 'pytest', 'xdist', 'ruff', 'mypy', 'pip')
 
 FAKE_TORCH = """
 __version__ = '2.11.0+cu130'
@@ -140,6 +140,7 @@ class Checkout:
             'mmdet',
             'mmpretrain',
             'pytest',
+            'xdist',
             'ruff',
             'mypy',
             'pip',

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).resolve().parents[2]
 VERSION = f'{sys.version_info[0]}.{sys.version_info[1]}'
 SMALL_DISK = 'printf "Filesystem 1024-blocks Used Available Capacity Mounted\\nd 9 9 2097152 9%% /data\\n"'

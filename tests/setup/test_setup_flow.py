@@ -5,6 +5,9 @@ import signal
 import subprocess
 
 from children import LIMIT, is_alive, started, wait_for
+import pytest
+
+pytestmark = pytest.mark.processes
 
 BROKEN = 'raise ImportError("undefined symbol: _ZN2at")'
 
@@ -155,7 +158,7 @@ def test_active_environment_whose_operators_do_not_import_is_left_alone(checkout
 def test_run_tests_passes_its_arguments_on(checkout, fake_stack):
     done = checkout.setup('tests/ops', '-k', 'a b', script='tools/run_tests.sh')
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"pytest {checkout.root} ['tests/ops', '-k', 'a b']\n"
+    assert done.stdout == f"pytest {checkout.root} ['-n', 'auto', '--dist', 'worksteal', 'tests/ops', '-k', 'a b']\n"
 
 
 def test_run_tests_stops_where_the_set_up_fails(checkout, fake_stack):

@@ -1,7 +1,6 @@
 """Two processes with different data keep the same masks."""
 
 import os
-import socket
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -11,6 +10,9 @@ import numpy as np
 import pytest
 import torch
 from children import LIMIT, started
+from forked import free_port
+
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
 
 TESTS = Path(__file__).parents[1]
 RANK = """
@@ -73,9 +75,7 @@ def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp('processes')
     (folder / 'toy.py').write_text(CONFIG + HOOKS)
     (folder / 'rank.py').write_text(RANK)
-    with socket.socket() as probe:
-        probe.bind(('', 0))
-        port = str(probe.getsockname()[1])
+    port = str(free_port())
     env = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(TESTS), str(TESTS.parent)]), 'OMP_NUM_THREADS': '1'}
     env['PELK_MM_ALLOW_CPU'] = '1'
     env |= {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': port, 'WORLD_SIZE': '2', 'CUDA_VISIBLE_DEVICES': ''}

@@ -4,6 +4,7 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from children import is_alive, started, wait_for
 from tool_runner import load_tool, run
@@ -73,6 +74,7 @@ def test_bad_input(monkeypatch, tmp_path, capsys):
     assert 'error: runs is not empty: name a new folder' in capsys.readouterr().err
 
 
+@pytest.mark.processes
 def test_processes_in_sessions_of_their_own_are_killed_too(tmp_path):
     """torchrun starts its processes so: they would go on training beside the resumed run."""
     inner = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(600)"

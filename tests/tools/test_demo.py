@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from children import LIMIT, started
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parents[2]
 # Stands in for the interpreter: notes its arguments and leaves behind what the tool would.
 PYTHON = """#!/usr/bin/env bash

@@ -73,6 +73,8 @@ def test_bad_input_is_one_line(project, capsys, args, message):
     assert sorted(project.iterdir()) == files
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 def test_a_process_of_its_own(tmp_path):
     """As a user starts it; the largest published row."""
     pytest.importorskip('mmseg', reason='counts a segmentor')

@@ -11,9 +11,12 @@ import pytest
 import torch
 from children import LIMIT, started, wait_for
 from children import run as run_process
+from forked import free_port
 from tool_runner import ROOT, run
 
 from pelk_mm.checkpoints.reading import read_checkpoint
+
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
 
 TESTS = ROOT / 'tests'
 
@@ -41,12 +44,6 @@ def recorder(tmp_path):
 def shell(script, *args, cwd, env):
     command = ['bash', str(ROOT / 'tools' / script), *map(str, args)]
     return run_process(command, cwd=cwd, env=env)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(('', 0))
-        return probe.getsockname()[1]
 
 
 def test_ctrl_c_leaves_a_whole_checkpoint_and_resume_goes_on(toy_config, tmp_path, environment):

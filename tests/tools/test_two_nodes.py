@@ -2,15 +2,18 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
 import torch
 from children import LIMIT, started
+from forked import free_port
 from tool_runner import ROOT, run
+
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
 
 FIXED = """
 custom_imports = dict(imports=['exact_task'], allow_failed_imports=False)
@@ -32,9 +35,7 @@ def losses(folder):
 def test_two_nodes_train_as_one_process_with_the_whole_batch(project):
     with open('cls.py', 'a') as file:
         file.write(FIXED)
-    with socket.socket() as probe:
-        probe.bind(('', 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     env = {name: value for name, value in os.environ.items() if name not in ('RANK', 'LOCAL_RANK')}
     env.update(PYTHONPATH=str(ROOT / 'tests'), PYTHON=sys.executable, OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
     env.update(PELK_MM_ALLOW_CPU='1', NNODES='2', MASTER_ADDR='127.0.0.1', PORT=str(port))

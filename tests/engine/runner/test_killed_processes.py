@@ -13,6 +13,8 @@ from pelk_mm.analysis.resume.checkpoint_diff import checkpoint_differences
 from pelk_mm.analysis.resume.kill_and_compare import kill_and_compare
 from pelk_mm.checkpoints.loading import find_latest_checkpoint
 
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
+
 SLOW = "custom_hooks = [dict(type='EMAHook', momentum=0.1), dict(type='DelayHook', seconds=0.05)]\n"
 
 

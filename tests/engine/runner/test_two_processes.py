@@ -13,6 +13,8 @@ from pelk_mm.apis.train import train
 from pelk_mm.checkpoints.loading import find_latest_checkpoint
 from pelk_mm.checkpoints.reading import read_checkpoint
 
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
+
 
 def losses(folder):
     """Mean over the processes of each iteration's loss."""

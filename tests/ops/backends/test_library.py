@@ -97,6 +97,7 @@ class Graphs:
         return graph
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('compiler', ['aot_eager', 'inductor'])
 def test_compiled_output_and_gradients(compiler):
     """The first call of a compiled function runs in another mode than the later ones: both are compared."""
@@ -108,6 +109,7 @@ def test_compiled_output_and_gradients(compiler):
     assert_same(gradients(compiled, tensors), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('backend', 'kept'), [('dense', False), ('fft', True), (None, True)])
 def test_compiling_keeps_the_choice_of_back_end(backend, kept):
     """Torch's own answer to "is this an export" is yes while it compiles: the dense form must not follow from it."""
@@ -120,6 +122,7 @@ def test_compiling_keeps_the_choice_of_back_end(backend, kept):
     assert any('shared_conv2d' in name for name in graphs.names[0]) == kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('backend', ['dense', 'fft'])
 def test_one_graph_for_maps_of_all_sizes(backend):
     torch._dynamo.reset()
@@ -138,6 +141,7 @@ def test_one_graph_for_maps_of_all_sizes(backend):
     assert len(graphs.names) == 1
 
 
+@pytest.mark.slow
 def test_the_preference_and_the_log_do_not_break_the_graph(monkeypatch):
     torch._dynamo.reset()
     monkeypatch.setenv('PELK_MM_LOG', 'debug')
@@ -157,6 +161,7 @@ def test_autocast_does_not_reach_into_the_op():
         assert torch.equal(peripheral(x, weight), expected)
 
 
+@pytest.mark.slow
 def test_compiling_under_autocast():
     torch._dynamo.reset()
     x, weight = images('contiguous', torch.float32), draw(5, 3, 3, dtype=torch.float32, seed=1)

@@ -244,6 +244,7 @@ def test_tf32_is_the_users_choice(monkeypatch):
         matmul.allow_tf32 = kept
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(
     not hasattr(torch.backends.cuda.matmul, 'fp32_precision'), reason='this torch has the old name only'
 )

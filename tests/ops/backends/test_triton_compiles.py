@@ -12,6 +12,8 @@ from children import LIMIT, started
 
 pytest.importorskip('triton', reason='triton is not installed')
 
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
+
 SCRIPT = Path(__file__).with_name('triton_compiler.py')
 #: Shared memory that a program can have, bytes (CUDA C++ programming guide, table of compute capabilities).
 SHARED_MEMORY = {80: 163 << 10, 90: 227 << 10}
