@@ -1,7 +1,7 @@
 # Each goes through tools/setup.sh, which PYTHON=... tells another interpreter.
 .PHONY: lint fast test
 
-lint: # style, format, types
+lint: # style, format, types, imports
 	bash tools/lint.sh
 
 fast: lint # and the quick tests of ops, layers and models: no processes, no compilers, no toolboxes

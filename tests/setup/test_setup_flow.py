@@ -4,8 +4,8 @@ import os
 import signal
 import subprocess
 
-from children import LIMIT, is_alive, started, wait_for
 import pytest
+from children import LIMIT, is_alive, started, wait_for
 
 pytestmark = pytest.mark.processes
 
