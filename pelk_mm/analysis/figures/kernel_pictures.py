@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...layers import DepthwiseConv, InceptionConv, PartialConv, PeripheralConv2d, ShiftwiseConv, StripeConv
+from ...layers.mixers.pos_embed import PosEmbedConv
 from ...models import LargeKernelBackbone
 from ...ops.shiftwise import shiftwise_kernels
 from .charts import new_figure
@@ -104,7 +105,7 @@ def layer_kernel(backbone: nn.Module, name: str) -> LayerKernel:
     pos_embed = None
     if isinstance(layer, PartialConv | ShiftwiseConv):
         form = 'merged' if layer.deployed else 'before BatchNorm'
-    if isinstance(layer, PartialConv) and layer.pos_embed is not None and isinstance(backbone, LargeKernelBackbone):
+    if isinstance(layer, PosEmbedConv) and layer.pos_embed is not None and isinstance(backbone, LargeKernelBackbone):
         (pos_embed,) = backbone.stage_extras(int(found.split('.')[1]))
     return LayerKernel(found, _plain(kernel), _optional(w_theta), sizes, _optional(pos_embed), form)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from ...ops import SharingGrid
 from ...utils.checks import check_odd
-from .partial import PosEmbed
 from .peripheral import PeripheralConv2d
+from .pos_embed import PosEmbed
 
 
 class DenseConv(PeripheralConv2d):
@@ -21,7 +21,7 @@ class DenseConv(PeripheralConv2d):
         channels: C.
         kernel_size: K, odd.
         conv_ratio: Share of channels that are convolved, in (0, 1]; RepLKNet and SLaK convolve all of them.
-        small_kernel, norm_cfg, pos_embed: As for :class:`PartialConv`.
+        small_kernel, norm_cfg, pos_embed: As for :class:`PeripheralConv2d`.
 
     Raises:
         TypeError, ValueError: An argument is out of its range.

@@ -24,11 +24,10 @@ class DepthwiseConv(PartialConv):
         TypeError, ValueError: An argument is out of its range.
     """
 
-    reads_pos_embed = False
     bias: nn.Parameter | None
 
     def __init__(self, channels: int, kernel_size: int, *, conv_ratio: float = 1.0) -> None:
-        super().__init__(channels, kernel_size, conv_ratio=conv_ratio, small_kernel=None, norm_cfg=None, pos_embed=None)
+        super().__init__(channels, kernel_size, conv_ratio=conv_ratio)
         self.weight = nn.Parameter(torch.empty(self.conv_channels, 1, kernel_size, kernel_size))
         self.register_parameter('bias', None)
         self.reset_parameters()
@@ -72,10 +71,3 @@ class DepthwiseConv(PartialConv):
         if not self.deployed:
             raise RuntimeError('scale_output() needs the deployed form: call switch_to_deploy() first')
         fold_behind(self, scale, shift)
-
-    def extra_repr(self) -> str:
-        """Channels, kernel and form."""
-        return (
-            f'{self.channels}, conv_channels={self.conv_channels}, kernel_size={self.kernel_size}, '
-            f'deployed={self.deployed}'
-        )

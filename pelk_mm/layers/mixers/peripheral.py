@@ -13,10 +13,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ...ops import SharingGrid, depthwise_conv2d, peripheral_conv2d
 from ...utils.checks import check_odd
 from ..norm import batch_norm_scale_and_shift, build_norm
-from .partial import PartialConv, PosEmbed, visible_map
+from .pos_embed import PosEmbed, PosEmbedConv, visible_map
 
 
-class PeripheralConv2d(PartialConv):
+class PeripheralConv2d(PosEmbedConv):
     """Partial peripheral convolution with its two BatchNorm branches (PeLK, arXiv 2403.07589, sections 4.1 to 4.3).
 
     The first ``g = int(conv_ratio * channels)`` channels become BN(peripheral K x K [+ positional term]) + BN(small
@@ -28,7 +28,7 @@ class PeripheralConv2d(PartialConv):
         kernel_size: K, odd.
         central_size: Unit-cell centre of the paper's grid. Ignored where ``grid`` is given.
         grid: A :class:`SharingGrid` (or its sizes) instead of the paper's.
-        conv_ratio, small_kernel, norm_cfg, pos_embed: As for :class:`PartialConv`.
+        conv_ratio, small_kernel, norm_cfg, pos_embed: As for :class:`PosEmbedConv`.
 
     Raises:
         TypeError, ValueError: An argument is out of its range.

@@ -12,10 +12,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...ops import depthwise_conv2d
 from ..norm import batch_norm_scale_and_shift, build_norm
-from .partial import PartialConv, PosEmbed, visible_map
+from .pos_embed import PosEmbed, PosEmbedConv, visible_map
 
 
-class StripeConv(PartialConv):
+class StripeConv(PosEmbedConv):
     """BN(K x n) + BN(n x K) + BN(n x n) depthwise convolutions (SLaK, arXiv 2207.03620, section 4), n = 5.
 
     Where an embedding h is read, each stripe reads the part of h that lies under it (ours: SLaK has none).
@@ -25,7 +25,7 @@ class StripeConv(PartialConv):
         kernel_size: K, the stripes' length, odd.
         conv_ratio: Share of channels that are convolved, in (0, 1]; SLaK convolves all of them.
         small_kernel: n, the stripes' width and the size of the parallel kernel, odd, at most K.
-        norm_cfg, pos_embed: As for :class:`PartialConv`.
+        norm_cfg, pos_embed: As for :class:`PosEmbedConv`.
 
     Raises:
         TypeError, ValueError: An argument is out of its range.
