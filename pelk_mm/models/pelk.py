@@ -12,10 +12,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..layers import MIXERS, TokenMixer
+from ..layers import TokenMixer
 from ..layers.mixers.partial import count_conv_channels
-from ..layers.mixers.peripheral import resolve_grid
-from ..layers.mixers.table import mixer_builder
+from ..layers.mixers.table import find_mixer
 from ..layers.norm import check_branch_norm_cfg
 from ..ops import SharingGrid
 from ..registry import MODELS, register
@@ -89,21 +88,22 @@ class PeLK(LargeKernelBackbone):
         act_cfg: Mapping[str, Any] = {'type': 'GELU'},  # noqa: B006
         **kwargs: Any,
     ) -> None:
-        self._build_mixer, taken = mixer_builder(mixer)
+        self._mixer_class = find_mixer(mixer)
         kernel_sizes = check_kernel_sizes(kernel_sizes)
-        own_grids: Sequence[SharingGrid | Sequence[int] | None] = (None,) * 4 if grids is None else grids
-        check_sequence('grids', own_grids)
-        if len(own_grids) != 4:
+        stage_grids: Sequence[SharingGrid | Sequence[int] | None] = (None,) * 4 if grids is None else grids
+        check_sequence('grids', stage_grids)
+        if len(stage_grids) != 4:
             raise ValueError(f'grids must have one entry for each of the 4 stages, but got {grids!r}')
-        for name, is_taken, value, default in (
-            ('central_size', 'central_size' in taken, central_size, 5),
-            ('grids', 'grid' in taken, list(own_grids), [None] * 4),
-            ('small_kernel', 'small_kernel' in taken, small_kernel, 5),
+        read = self._mixer_class.pelk_arguments()
+        for name, parameter, value, default in (
+            ('central_size', 'central_size', central_size, 5),
+            ('grids', 'grid', list(stage_grids), [None] * 4),
+            ('small_kernel', 'small_kernel', small_kernel, 5),
         ):
-            if not is_taken and value != default:
+            if parameter not in read and value != default:
                 raise ValueError(f'mixer={mixer!r} makes no use of {name}: leave it at {default}, but got {value}')
         check_branch_norm_cfg(branch_norm_cfg)
-        if not MIXERS[mixer].reads_pos_embed:
+        if 'pos_embed' not in read:
             if pos_embed not in ('visible', None):
                 raise ValueError(
                     f"mixer={mixer!r} reads no embedding: pos_embed must be None or the default 'visible', "
@@ -111,17 +111,16 @@ class PeLK(LargeKernelBackbone):
                 )
             pos_embed = None
         self._mixer_args: list[dict[str, Any]] = []
-        for kernel_size, grid in zip(kernel_sizes, own_grids, strict=True):
-            args: dict[str, Any] = {
-                'kernel_size': kernel_size,
+        for kernel_size, grid in zip(kernel_sizes, stage_grids, strict=True):
+            arguments = {
+                'central_size': central_size,
+                'grid': grid,
                 'conv_ratio': conv_ratio,
                 'small_kernel': small_kernel,
-                'norm_cfg': branch_norm_cfg,
+                'branch_norm_cfg': branch_norm_cfg,
                 'pos_embed': pos_embed,
             }
-            if 'grid' in taken:
-                args['grid'] = resolve_grid(kernel_size, central_size, grid)
-            self._mixer_args.append({name: value for name, value in args.items() if name in taken})
+            self._mixer_args.append({'kernel_size': kernel_size, **{name: arguments[name] for name in read}})
         super().__init__(arch, in_channels, width_factor=width_factor, norm_cfg=norm_cfg, act_cfg=act_cfg, **kwargs)
         self.pos_embed = pos_embed
         if pos_embed is not None:
@@ -133,7 +132,7 @@ class PeLK(LargeKernelBackbone):
 
     def build_mixer(self, stage: int, block: int, channels: int) -> TokenMixer:
         """The token mixer of ``stage``, over its kernel and grid."""
-        return self._build_mixer(channels, **self._mixer_args[stage])
+        return self._mixer_class.from_pelk(channels, **self._mixer_args[stage])
 
     def stage_extras(self, stage: int) -> tuple[Tensor, ...]:
         """The stage's positional embedding h, (g, K, K), where there is one."""

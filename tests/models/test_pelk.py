@@ -307,7 +307,7 @@ def test_never_replaces_another_packages_class():
         ({'frozen_stages': -1}, 'frozen_stages must be in 0..4, but got -1'),
         (
             {'mixer': 'attention'},
-            "mixer must be one of peripheral, dense, stripe, dilated, inception, shiftwise, but got 'attention'",
+            f"mixer must be one of {', '.join(MIXERS)}, but got 'attention'",
         ),
         (
             {'mixer': 'dense', 'central_size': 7},

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+from typing import Any
+
 from torch import Tensor, nn
 
 
@@ -17,6 +20,29 @@ class TokenMixer(nn.Module):
     #: Whether :meth:`forward` can read a kernel-wise positional embedding h.
     reads_pos_embed = False
     channels: int
+
+    @classmethod
+    def from_pelk(cls, channels: int, kernel_size: int, *args: Any, **kwargs: Any) -> TokenMixer:
+        """Build the mixer of one stage in PeLK's terms, for the mixers that ``mixer=`` names.
+
+        A mixer's keyword-only parameters are those of PeLK's arguments that it reads, among ``central_size``,
+        ``grid`` (the stage's entry of ``grids``), ``conv_ratio``, ``small_kernel``, ``branch_norm_cfg`` and
+        ``pos_embed``. PeLK gives these and refuses the others.
+
+        Args:
+            channels: C.
+            kernel_size: K of the stage, odd.
+
+        Raises:
+            TypeError, ValueError: An argument is out of the mixer's range.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def pelk_arguments(cls) -> frozenset[str]:
+        """Names of PeLK's arguments that :meth:`from_pelk` reads."""
+        parameters = inspect.signature(cls.from_pelk).parameters.values()
+        return frozenset(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY)
 
     @property
     def maskable_parameters(self) -> tuple[str, ...]:

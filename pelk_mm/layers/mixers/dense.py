@@ -48,3 +48,24 @@ class DenseConv(PeripheralConv2d):
             norm_cfg=norm_cfg,
             pos_embed=pos_embed,
         )
+
+    @classmethod
+    def from_pelk(  # type: ignore[override]  # reads no grid
+        cls,
+        channels: int,
+        kernel_size: int,
+        *,
+        conv_ratio: float,
+        small_kernel: int | None,
+        branch_norm_cfg: Mapping[str, Any],
+        pos_embed: PosEmbed | None,
+    ) -> DenseConv:
+        """PeLK's arguments but those of the grid."""
+        return cls(
+            channels,
+            kernel_size,
+            conv_ratio=conv_ratio,
+            small_kernel=small_kernel,
+            norm_cfg=branch_norm_cfg,
+            pos_embed=pos_embed,
+        )

@@ -66,6 +66,13 @@ class DilatedReparamConv(DepthwiseConv):
             setattr(self, f'dilated_norm_k{size}_r{dilation}', norm)
         self.reset_parameters()
 
+    @classmethod
+    def from_pelk(
+        cls, channels: int, kernel_size: int, *, conv_ratio: float, branch_norm_cfg: Mapping[str, Any]
+    ) -> DilatedReparamConv:
+        """Parallel kernels of its own stand in place of ``small_kernel``."""
+        return cls(channels, kernel_size, conv_ratio=conv_ratio, norm_cfg=branch_norm_cfg)
+
     def branches(self, x: Tensor, pos_embed: Tensor | None) -> Tensor:
         """The sum of the branches, each behind its BatchNorm, on (N, g, H, W), same shape."""
         out = self.norm(depthwise_conv2d(x, self.weight))

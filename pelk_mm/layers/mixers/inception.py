@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ...ops import depthwise_conv2d
 from ...utils.checks import check_int, check_number, check_odd
 from .base import TokenMixer
+from .partial import count_conv_channels
 
 
 class InceptionConv(TokenMixer):
@@ -52,6 +53,23 @@ class InceptionConv(TokenMixer):
         self.tall_bias = nn.Parameter(torch.zeros(g))
         for weight in (self.square_weight, self.wide_weight, self.tall_weight):
             nn.init.trunc_normal_(weight, std=0.02)
+
+    @classmethod
+    def from_pelk(cls, channels: int, kernel_size: int, *, conv_ratio: float, small_kernel: int) -> InceptionConv:
+        """Each convolution takes a third of PeLK's channels, whose 3/8 are InceptionNeXt's own 1/8.
+
+        ``kernel_size`` is the length of the bands, ``small_kernel`` the side of the square.
+        """
+        branch_channels = count_conv_channels(channels, conv_ratio) // 3
+        if branch_channels < 1:
+            raise ValueError(
+                f'conv_ratio={conv_ratio} of {channels} channels leaves none for each of the three convolutions of '
+                "mixer='inception'; raise one of them"
+            )
+        check_odd('small_kernel', small_kernel)
+        # half a channel more: the ratio is multiplied and truncated again
+        ratio = min((branch_channels + 0.5) / channels, 1 / 3)
+        return cls(channels, branch_ratio=ratio, square_kernel=small_kernel, band_kernel=kernel_size)
 
     def forward(self, x: Tensor, pos_embed: Tensor | None = None) -> Tensor:
         """Mix tokens.

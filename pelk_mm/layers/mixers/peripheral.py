@@ -67,6 +67,31 @@ class PeripheralConv2d(PosEmbedConv):
             self.small_norm = build_norm(self.branch_norm_cfg, self.conv_channels)
         self.reset_parameters()
 
+    @classmethod
+    def from_pelk(
+        cls,
+        channels: int,
+        kernel_size: int,
+        *,
+        central_size: int,
+        grid: SharingGrid | Sequence[int] | None,
+        conv_ratio: float,
+        small_kernel: int | None,
+        branch_norm_cfg: Mapping[str, Any],
+        pos_embed: PosEmbed | None,
+    ) -> PeripheralConv2d:
+        """PeLK's own mixer: the arguments mean the same."""
+        return cls(
+            channels,
+            kernel_size,
+            central_size=central_size,
+            grid=grid,
+            conv_ratio=conv_ratio,
+            small_kernel=small_kernel,
+            norm_cfg=branch_norm_cfg,
+            pos_embed=pos_embed,
+        )
+
     def branches(self, x: Tensor, pos_embed: Tensor | None) -> Tensor:
         """BN(peripheral [+ h]) + BN(small) on (N, g, H, W), same shape."""
         bias = None

@@ -15,6 +15,7 @@ from ...ops.shiftwise import check_stride, count_groups, shiftwise_kernels
 from ...utils.checks import check_int, check_odd
 from ..norm import batch_norm_scale_and_shift, build_norm, check_branch_norm_cfg
 from .base import TokenMixer
+from .partial import count_conv_channels
 from .shuffles import shuffle_tables, split_channels
 
 
@@ -87,6 +88,23 @@ class ShiftwiseConv(TokenMixer):
         for name, table in {**tables, 'rep_channels': convolved, 'ghost_channels': passed}.items():
             # int32: enough, and a type that every back-end of torch.distributed broadcasts
             self.register_buffer(name, torch.empty(table.shape, dtype=torch.int32).copy_(table))
+
+    @classmethod
+    def from_pelk(
+        cls,
+        channels: int,
+        kernel_size: int,
+        *,
+        conv_ratio: float,
+        small_kernel: int,
+        branch_norm_cfg: Mapping[str, Any],
+    ) -> ShiftwiseConv:
+        """``small_kernel`` is the size of the filters that the large kernel is made of; 1 - ``conv_ratio`` pass."""
+        passed = channels - count_conv_channels(channels, conv_ratio)
+        ratio = (passed + 0.5) / channels  # half a channel more: it is multiplied and truncated again
+        return cls(
+            channels, kernel_size, ghost_ratio=ratio, small_kernel=small_kernel, even=False, norm_cfg=branch_norm_cfg
+        )
 
     @property
     def filter_parameters(self) -> tuple[str, ...]:

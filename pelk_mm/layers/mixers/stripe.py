@@ -63,6 +63,27 @@ class StripeConv(PosEmbedConv):
         self.small_norm = build_norm(self.branch_norm_cfg, g)
         self.reset_parameters()
 
+    @classmethod
+    def from_pelk(
+        cls,
+        channels: int,
+        kernel_size: int,
+        *,
+        conv_ratio: float,
+        small_kernel: int,
+        branch_norm_cfg: Mapping[str, Any],
+        pos_embed: PosEmbed | None,
+    ) -> StripeConv:
+        """``small_kernel`` is n, the width of the stripes."""
+        return cls(
+            channels,
+            kernel_size,
+            conv_ratio=conv_ratio,
+            small_kernel=small_kernel,
+            norm_cfg=branch_norm_cfg,
+            pos_embed=pos_embed,
+        )
+
     def branches(self, x: Tensor, pos_embed: Tensor | None) -> Tensor:
         """The three branches, each behind its BatchNorm, on (N, g, H, W), same shape."""
         small = self.small_norm(depthwise_conv2d(x, self.small_weight))

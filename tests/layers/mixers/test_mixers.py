@@ -1,4 +1,4 @@
-"""The contract of the mixers that can read an embedding h, and what the dense and the stripe mixers compute."""
+"""The contract of mixers, of those that read an embedding h above all; what the dense and the stripe ones compute."""
 
 import copy
 
@@ -8,7 +8,7 @@ from random_norms import randomise
 from torch import nn
 from torch.nn import functional as F
 
-from pelk_mm.layers import MIXERS, DenseConv, PeripheralConv2d, StripeConv
+from pelk_mm.layers import MIXERS, DenseConv, PeripheralConv2d, StripeConv, TokenMixer
 from pelk_mm.ops import SharingGrid
 
 MODES = ['visible', 'bias', None]
@@ -144,3 +144,38 @@ def test_parameters_of_the_papers_comparison():
     }
     assert count == {'dense': 10 * (51 * 51 + 25), 'stripe': 10 * (2 * 5 * 51 + 25), 'peripheral': 10 * (13 * 13 + 25)}
     assert isinstance(MIXERS['dense'](10, 51), DenseConv)
+
+
+OFFERED = {
+    'central_size': 5,
+    'grid': (4, 2, 1, 2, 4),
+    'conv_ratio': 0.5,
+    'small_kernel': 3,
+    'branch_norm_cfg': {'type': 'BN', 'eps': 1e-3},
+    'pos_embed': None,
+}
+
+
+@pytest.mark.parametrize('name', MIXERS)
+def test_from_pelk_names_what_the_mixer_reads(name):
+    mixer_class = MIXERS[name]
+    arguments = {key: OFFERED[key] for key in mixer_class.pelk_arguments()}
+    mixer = mixer_class.from_pelk(16, 13, **arguments)
+    assert type(mixer) is mixer_class
+    assert ('pos_embed' in arguments) == mixer_class.reads_pos_embed
+    assert all(norm.eps == 1e-3 for norm in mixer.modules() if isinstance(norm, nn.BatchNorm2d))
+    assert mixer(torch.randn(2, 16, 9, 9)).shape == (2, 16, 9, 9)
+    for key in OFFERED.keys() - arguments.keys():
+        with pytest.raises(TypeError, match=key):
+            mixer_class.from_pelk(16, 13, **arguments, **{key: OFFERED[key]})
+
+
+def test_from_pelk_translates():
+    peripheral = MIXERS['peripheral'].from_pelk(16, 13, **OFFERED)
+    assert (peripheral.grid.sizes, peripheral.conv_channels, peripheral.small_kernel) == ((4, 2, 1, 2, 4), 8, 3)
+    inception = MIXERS['inception'].from_pelk(16, 13, conv_ratio=0.5, small_kernel=3)
+    assert (inception.branch_channels, inception.square_kernel, inception.band_kernel) == (2, 3, 13)
+    shiftwise = MIXERS['shiftwise'].from_pelk(16, 13, conv_ratio=0.5, small_kernel=3, branch_norm_cfg={'type': 'BN'})
+    assert (shiftwise.conv_channels, shiftwise.small_kernel, shiftwise.kernel_size) == (8, 3, 13)
+    with pytest.raises(NotImplementedError):
+        TokenMixer.from_pelk(16, 13)
