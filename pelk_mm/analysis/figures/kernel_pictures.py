@@ -11,12 +11,10 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from ...layers import DepthwiseConv, InceptionConv, PartialConv, PeripheralConv2d, ShiftwiseConv, StripeConv
+from ...layers import PeripheralConv2d, TokenMixer
 from ...layers.mixers.pos_embed import PosEmbedConv
 from ...models import LargeKernelBackbone
-from ...ops.shiftwise import shiftwise_kernels
 from .charts import new_figure
 
 #: Names in the message that a layer is not there: all of PeLK-B's 36.
@@ -50,13 +48,12 @@ class LayerKernel:
         return found if self.sizes is None else {**found, 'segment_sizes': np.array(self.sizes)}
 
 
-def kernel_layers(backbone: nn.Module) -> dict[str, nn.Module]:
+def kernel_layers(backbone: nn.Module) -> dict[str, nn.Conv2d | TokenMixer]:
     """The layers of a backbone with a depthwise kernel larger than 1 x 1, by name."""
-    found: dict[str, nn.Module] = {}
+    found: dict[str, nn.Conv2d | TokenMixer] = {}
     for name, module in backbone.named_modules():
         depthwise = isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
-        mixer = isinstance(module, PartialConv | InceptionConv | ShiftwiseConv)
-        if mixer or (depthwise and max(module.kernel_size) > 1):  # type: ignore[arg-type]
+        if isinstance(module, TokenMixer) or (depthwise and max(module.kernel_size) > 1):  # type: ignore[arg-type]
             found[name] = module
     return found
 
@@ -79,32 +76,21 @@ def layer_kernel(backbone: nn.Module, name: str) -> LayerKernel:
     layers = kernel_layers(backbone)
     found = _resolve(backbone, layers, name.removeprefix('backbone.'))
     layer = layers[found]
-    w_theta, sizes = None, None
-    if isinstance(layer, PeripheralConv2d):
-        w_theta = layer.w_theta
-        kernel = layer.grid.expand(w_theta).squeeze(1)
-        if layer.grid.num_segments == layer.kernel_size:
-            w_theta = None
-        else:
-            sizes = layer.grid.sizes
-    elif isinstance(layer, StripeConv):
-        kernel = _in_square(layer.tall_weight) + _in_square(layer.wide_weight)
-    elif isinstance(layer, ShiftwiseConv):
-        kernel = _shiftwise(layer)
-    elif isinstance(layer, InceptionConv):
-        side = layer.band_kernel
-        weights = (layer.square_weight, layer.wide_weight, layer.tall_weight)
-        kernel = torch.cat([_in_square(weight, side) for weight in weights])
-    elif isinstance(layer, DepthwiseConv):
-        kernel = layer.weight.squeeze(1)
-    elif isinstance(layer, nn.Conv2d):
-        kernel = layer.weight.flatten(0, 1)
-    else:
-        raise ValueError(f'layer {found} is a {type(layer).__name__}, whose kernel this version cannot read')
     form = 'plain'
-    pos_embed = None
-    if isinstance(layer, PartialConv | ShiftwiseConv):
-        form = 'merged' if layer.deployed else 'before BatchNorm'
+    if isinstance(layer, TokenMixer):
+        try:
+            kernel = layer.dense_kernel()
+        except NotImplementedError as error:
+            raise ValueError(
+                f'layer {found} is a {type(layer).__name__}, whose kernel this version cannot read'
+            ) from error
+        if layer.merges_norms:
+            form = 'merged' if layer.deployed else 'before BatchNorm'
+    else:
+        kernel = layer.weight.flatten(0, 1)
+    w_theta, sizes, pos_embed = None, None, None
+    if isinstance(layer, PeripheralConv2d) and layer.grid.num_segments < layer.kernel_size:
+        w_theta, sizes = layer.w_theta, layer.grid.sizes
     if isinstance(layer, PosEmbedConv) and layer.pos_embed is not None and isinstance(backbone, LargeKernelBackbone):
         (pos_embed,) = backbone.stage_extras(int(found.split('.')[1]))
     return LayerKernel(found, _plain(kernel), _optional(w_theta), sizes, _optional(pos_embed), form)
@@ -160,7 +146,7 @@ def _show(axes: Axes, picture: np.ndarray, what: str, channel: int | None, count
     axes.set_title(f'{what}, {rows} x {columns}\n{of}', fontsize='medium')
 
 
-def _resolve(backbone: nn.Module, layers: dict[str, nn.Module], name: str) -> str:
+def _resolve(backbone: nn.Module, layers: dict[str, nn.Conv2d | TokenMixer], name: str) -> str:
     modules: dict[str, Any] = dict(backbone.named_modules())
     # A name of the state dict ends in the weight's own name, which is no module.
     owner = name if name in modules else name.rpartition('.')[0]
@@ -182,24 +168,6 @@ def _resolve(backbone: nn.Module, layers: dict[str, nn.Module], name: str) -> st
     else:
         reason = 'is not in the backbone'
     raise ValueError(f'layer {name!r} {reason}; choose one of: {shown}')
-
-
-def _shiftwise(layer: ShiftwiseConv) -> Tensor:
-    """All branches laid over each other; merged, the residual of the mixer among them."""
-    kernels: tuple[Tensor, ...] = ()
-    if layer.deployed:
-        kernels = (layer.wide_weight, layer.tall_weight)
-    else:
-        kernels = shiftwise_kernels(layer.weight.sum(0), *layer.tables(), layer.kernel_size)
-    side = kernels[0].shape[3]
-    return sum((_in_square(kernel, side) for kernel in kernels), torch.zeros(()))
-
-
-def _in_square(weight: Tensor, side: int | None = None) -> Tensor:
-    """(g, 1, kh, kw) in the middle of zeros, (g, side, side); by default as large as the longer side."""
-    side = max(weight.shape[2:]) if side is None else side
-    rows, columns = ((side - size) // 2 for size in weight.shape[2:])
-    return F.pad(weight.squeeze(1), (columns, columns, rows, rows))
 
 
 def _plain(tensor: Tensor) -> Tensor:

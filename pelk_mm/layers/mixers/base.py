@@ -6,6 +6,7 @@ import inspect
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class TokenMixer(nn.Module):
@@ -15,11 +16,17 @@ class TokenMixer(nn.Module):
 
     Attributes:
         channels: C.
+        kernel_size: K, the length of the largest kernel.
+        deployed: Whether :meth:`switch_to_deploy` has run.
     """
 
     #: Whether :meth:`forward` can read a kernel-wise positional embedding h.
     reads_pos_embed = False
+    #: Whether :meth:`switch_to_deploy` merges BatchNorms, the mixer's own or the block's, into the kernels.
+    merges_norms = True
     channels: int
+    kernel_size: int
+    deployed = False
 
     @classmethod
     def from_pelk(cls, channels: int, kernel_size: int, *args: Any, **kwargs: Any) -> TokenMixer:
@@ -69,6 +76,15 @@ class TokenMixer(nn.Module):
         """Fold y -> scale * y + shift, each (C,) in float64, into the deployed weights: a BatchNorm that follows."""
         raise NotImplementedError
 
+    def dense_kernel(self) -> Tensor:
+        """The square kernel that each convolved channel meets, (g, K, K), differentiable in the weights.
+
+        Kernels that are no squares stand in the middle of zeros, and are summed where they share channels. Once
+        deployed, the g outputs of the convolved channels are a cross-correlation with this kernel, plus bias and the
+        term of h. Before, it is the large kernel ahead of its BatchNorm; a mixer says what else is summed.
+        """
+        raise NotImplementedError
+
     def refuse_pos_embed(self, pos_embed: Tensor | None) -> None:
         """Raise ValueError where a mixer that reads no embedding is given one."""
         if pos_embed is not None:
@@ -84,3 +100,9 @@ class TokenMixer(nn.Module):
                 f'x must hold more than one pixel for BatchNorm to train on, but got {tuple(x.shape)}: '
                 'use a larger batch or image, or norm_eval=True'
             )
+
+
+def in_square(weight: Tensor, side: int) -> Tensor:
+    """(g, 1, kh, kw) in the middle of zeros, (g, side, side); all three odd, or all even."""
+    rows, columns = ((side - size) // 2 for size in weight.shape[2:])
+    return F.pad(weight.squeeze(1), (columns, columns, rows, rows))

@@ -40,6 +40,10 @@ class DepthwiseConv(PartialConv):
         """The biased convolution on (N, g, H, W), same shape."""
         return depthwise_conv2d(x, self.weight, self.bias)
 
+    def dense_kernel(self) -> Tensor:
+        """``weight``, (g, K, K)."""
+        return self.weight.squeeze(1)
+
     @torch.no_grad()
     def switch_to_deploy(self, pos_embed: Tensor | None = None) -> None:
         """Merge all branches into ``weight`` and ``bias``, in place; idempotent.

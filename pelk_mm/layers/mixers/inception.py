@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ...ops import depthwise_conv2d
 from ...utils.checks import check_int, check_number, check_odd
-from .base import TokenMixer
+from .base import TokenMixer, in_square
 from .partial import count_conv_channels
 
 
@@ -27,6 +27,8 @@ class InceptionConv(TokenMixer):
         TypeError, ValueError: An argument is out of its range, or a convolution is left without channels.
     """
 
+    merges_norms = False
+
     def __init__(
         self, channels: int, *, branch_ratio: float = 1 / 8, square_kernel: int = 3, band_kernel: int = 11
     ) -> None:
@@ -44,7 +46,7 @@ class InceptionConv(TokenMixer):
             )
         self.channels, self.branch_channels = channels, g
         self.square_kernel, self.band_kernel = square_kernel, band_kernel
-        self.deployed = False
+        self.kernel_size = max(square_kernel, band_kernel)
         self.square_weight = nn.Parameter(torch.empty(g, 1, square_kernel, square_kernel))
         self.square_bias = nn.Parameter(torch.zeros(g))
         self.wide_weight = nn.Parameter(torch.empty(g, 1, 1, band_kernel))
@@ -96,6 +98,11 @@ class InceptionConv(TokenMixer):
         )
         # in channels-last memory whatever came: the block's norm and linears read it as it is
         return torch.cat([part.permute(0, 2, 3, 1) for part in parts], dim=-1).permute(0, 3, 1, 2)
+
+    def dense_kernel(self) -> Tensor:
+        """The square, the wide and the tall kernels one behind the other, as the channels, (3 g, K, K)."""
+        weights = (self.square_weight, self.wide_weight, self.tall_weight)
+        return torch.cat([in_square(weight, self.kernel_size) for weight in weights])
 
     def switch_to_deploy(self, pos_embed: Tensor | None = None) -> None:
         """Note that the mixer is deployed: it has nothing to merge.

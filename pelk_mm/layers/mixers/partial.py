@@ -29,7 +29,6 @@ class PartialConv(TokenMixer):
         self.channels = channels
         self.conv_channels = count_conv_channels(channels, conv_ratio)
         self.kernel_size = kernel_size
-        self.deployed = False
 
     def branches(self, x: Tensor, pos_embed: Tensor | None) -> Tensor:
         """The sum of the branches on (N, g, H, W), same shape."""

@@ -113,6 +113,10 @@ class PeripheralConv2d(PosEmbedConv):
             bias = self._cached_map(pos_embed, (weight, own), lambda: self._pos_map(weight, pos_embed, x, own), x)
         return peripheral_conv2d(x, self.w_theta, self.grid, bias)
 
+    def dense_kernel(self) -> Tensor:
+        """What ``w_theta`` expands to, (g, K, K); the small kernel is in it once deployed."""
+        return self.grid.expand(self.w_theta).squeeze(1)
+
     def _pos_map(self, weight: Tensor, pos_embed: Tensor, like: Tensor, bias: Tensor | None = None) -> Tensor:
         """(g, H, W): at each pixel of ``like``, the sum of w * h over the visible part of the kernel [+ bias]."""
         kernel = self.grid.expand(weight).squeeze(1)

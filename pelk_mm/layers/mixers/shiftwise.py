@@ -14,7 +14,7 @@ from ...ops import depthwise_conv2d, shiftwise_conv2d
 from ...ops.shiftwise import check_stride, count_groups, shiftwise_kernels
 from ...utils.checks import check_int, check_odd
 from ..norm import batch_norm_scale_and_shift, build_norm, check_branch_norm_cfg
-from .base import TokenMixer
+from .base import TokenMixer, in_square
 from .partial import count_conv_channels
 from .shuffles import shuffle_tables, split_channels
 
@@ -77,7 +77,6 @@ class ShiftwiseConv(TokenMixer):
         self.channels, self.conv_channels = channels, len(convolved)
         self.kernel_size, self.small_kernel = kernel_size, small_kernel
         self.rep_paths, self.edges = rep_paths, edges
-        self.deployed = False
         self.weight = nn.Parameter(torch.empty(rep_paths, len(convolved), groups, small_kernel, small_kernel))
         nn.init.trunc_normal_(self.weight, std=0.02)
         self.wide_norm = build_norm(norm_cfg, len(convolved))
@@ -141,6 +140,16 @@ class ShiftwiseConv(TokenMixer):
             x, self.weight.sum(0), *self.tables(), self.kernel_size, backend=self.backend
         )
         return self.wide_norm(wide) + self.tall_norm(tall) + self.small_norm(small) + x
+
+    def dense_kernel(self) -> Tensor:
+        """The sum of all branches, (C_r, K, K), and of the residual once deployed; K is at least M."""
+        kernels: tuple[Tensor, ...]
+        if self.deployed:
+            kernels = (self.wide_weight, self.tall_weight)
+        else:
+            kernels = shiftwise_kernels(self.weight.sum(0), *self.tables(), self.kernel_size)
+        side = kernels[0].shape[3]
+        return torch.stack([in_square(kernel, side) for kernel in kernels]).sum(0)
 
     @torch.no_grad()
     def switch_to_deploy(self, pos_embed: Tensor | None = None) -> None:

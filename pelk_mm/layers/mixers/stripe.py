@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...ops import depthwise_conv2d
 from ..norm import batch_norm_scale_and_shift, build_norm
+from .base import in_square
 from .pos_embed import PosEmbed, PosEmbedConv, visible_map
 
 
@@ -107,6 +108,10 @@ class StripeConv(PosEmbedConv):
                 x,
             )
         return depthwise_conv2d(x, self.tall_weight, bias) + depthwise_conv2d(x, wide)
+
+    def dense_kernel(self) -> Tensor:
+        """The cross of both stripes, (g, K, K); the small kernel is in it once deployed."""
+        return in_square(self.tall_weight, self.kernel_size) + in_square(self.wide_weight, self.kernel_size)
 
     def _stripe(self, x: Tensor, weight: Tensor, pos_embed: Tensor | None) -> Tensor:
         if pos_embed is None:

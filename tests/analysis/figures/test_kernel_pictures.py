@@ -8,6 +8,7 @@ from torch import nn
 
 from pelk_mm.analysis.figures.charts import png_bytes
 from pelk_mm.analysis.figures.kernel_pictures import draw_kernel, kernel_layers, layer_kernel
+from pelk_mm.layers import MIXERS, TokenMixer
 from pelk_mm.models import PeLK
 from pelk_mm.ops import shiftwise_conv2d
 
@@ -95,6 +96,25 @@ def test_dense_and_stripe_layers():
     torch.testing.assert_close(stripe.kernel[:, 4:9][:, :, 9:], wide[:, :, 9:])
     torch.testing.assert_close(stripe.kernel[:, 4:9, 4:9], tall[:, 4:9] + wide[:, :, 4:9])
     assert not stripe.kernel[:, :4, :4].any()
+
+
+def test_a_square_longer_than_the_bands():
+    net = build(mixer='inception', small_kernel=9)
+    kernel, mixer = layer_kernel(net, 'stages.3.0').kernel, net.stages[3][0].mixer
+    assert kernel.shape == (3, 9, 9)
+    torch.testing.assert_close(kernel[0], mixer.square_weight[0, 0].detach())
+    torch.testing.assert_close(kernel[1, 4, 1:8], mixer.wide_weight[0, 0, 0].detach())
+
+
+@pytest.mark.parametrize('mixer', MIXERS)
+def test_every_layer_has_a_size_to_list(mixer):
+    layers = kernel_layers(build(mixer=mixer, pos_embed=None))
+    assert [layer.kernel_size for layer in layers.values()] == [13, 11, 11, 9, 7]
+
+
+def test_a_mixer_that_does_not_give_its_kernel():
+    with pytest.raises(ValueError, match='layer 0 is a TokenMixer, whose kernel this version cannot read'):
+        layer_kernel(nn.Sequential(TokenMixer()), '0')
 
 
 def test_a_depthwise_convolution_of_any_backbone():

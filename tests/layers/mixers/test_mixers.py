@@ -8,7 +8,7 @@ from random_norms import randomise
 from torch import nn
 from torch.nn import functional as F
 
-from pelk_mm.layers import MIXERS, DenseConv, PeripheralConv2d, StripeConv, TokenMixer
+from pelk_mm.layers import MIXERS, DenseConv, DepthwiseConv, PeripheralConv2d, StripeConv, TokenMixer
 from pelk_mm.ops import SharingGrid
 
 MODES = ['visible', 'bias', None]
@@ -179,3 +179,49 @@ def test_from_pelk_translates():
     assert (shiftwise.conv_channels, shiftwise.small_kernel, shiftwise.kernel_size) == (8, 3, 13)
     with pytest.raises(NotImplementedError):
         TokenMixer.from_pelk(16, 13)
+
+
+KERNELS = {**MIXERS, 'depthwise': DepthwiseConv}
+
+
+def make_in_float64(name):
+    return KERNELS[name](8, **({} if name == 'inception' else {'kernel_size': 13})).double().eval()
+
+
+@pytest.mark.parametrize('name', KERNELS)
+def test_dense_kernel_of_a_deployed_mixer(name):
+    """The outputs of the convolved channels are a cross-correlation with the kernel, plus what a zero image gives."""
+    mixer = randomise(make_in_float64(name))
+    mixer.switch_to_deploy()
+    kernel = mixer.dense_kernel()
+    count, side = kernel.shape[:2]
+    assert kernel.shape == (count, side, side)
+    assert side >= mixer.kernel_size
+    assert kernel.requires_grad
+    x = torch.randn(2, 8, 9, 17, dtype=torch.float64)
+    outputs = slice(8 - count, 8) if name == 'inception' else slice(count)  # InceptionNeXt's convolved ones come last
+    convolved = x[:, mixer.rep_channels] if name == 'shiftwise' else x[:, outputs]
+    expected = F.conv2d(convolved, kernel.unsqueeze(1), padding=side // 2, groups=count)
+    torch.testing.assert_close((mixer(x) - mixer(torch.zeros_like(x)))[:, outputs], expected)
+
+
+@pytest.mark.parametrize('name', KERNELS)
+def test_dense_kernel_before_deployment(name):
+    """The deployed one, where the BatchNorm of the large kernel is the identity and the other branches give nothing."""
+    mixer = make_in_float64(name)
+    before = mixer.dense_kernel().detach().clone()
+    for module_name, norm in mixer.named_modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.eps = 0.0
+            is_large = name == 'shiftwise' or not module_name.startswith(('small', 'dilated'))
+            nn.init.constant_(norm.weight, float(is_large))
+    mixer.switch_to_deploy()
+    after = mixer.dense_kernel().detach()
+    if name == 'shiftwise':  # all its branches are in the kernel, but for the residual
+        after[:, after.shape[1] // 2, after.shape[1] // 2] -= 1
+    torch.testing.assert_close(after, before)
+
+
+def test_a_mixer_without_a_dense_kernel():
+    with pytest.raises(NotImplementedError):
+        TokenMixer().dense_kernel()
