@@ -4,7 +4,6 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..layers.mixers.peripheral import PeripheralConv2d
 from ..utils.errors import ConfigError
@@ -35,12 +34,12 @@ def silence_all_but_the_kernel(backbone: nn.Module) -> None:
                 'the kernels must have 7 x 7 unit cells in their centre for the kernels of ConvNeXt, as central_size=7 '
                 f'gives, but the grid is {mixer.grid.sizes}'
             )
-        norm = cast(_BatchNorm, mixer.norm)
+        norm = mixer.norm
         norm.reset_running_stats()
         norm.weight.copy_(torch.sqrt(cast(Tensor, norm.running_var) + norm.eps))
         if mixer.small_kernel is not None:
-            nn.init.zeros_(cast(_BatchNorm, mixer.small_norm).weight)
-            nn.init.zeros_(cast(_BatchNorm, mixer.small_norm).bias)
+            nn.init.zeros_(mixer.small_norm.weight)
+            nn.init.zeros_(mixer.small_norm.bias)
     for embedding in getattr(backbone, 'pos_embeds', ()):
         nn.init.zeros_(embedding)
 

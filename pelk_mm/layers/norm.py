@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class LayerNorm2d(nn.LayerNorm):
@@ -49,6 +50,17 @@ def build_norm(cfg: Mapping[str, Any], channels: int, argument: str = 'norm_cfg'
     if not requires_grad:
         layer.requires_grad_(False)
     return layer
+
+
+def build_branch_norm(norm_cfg: Mapping[str, Any] | None, channels: int) -> _BatchNorm:
+    """A BatchNorm over ``channels`` that deployment can fold, from ``dict(type='BN' | 'SyncBN', ...)``, 'BN' for None.
+
+    Raises:
+        TypeError, ValueError: As for :func:`check_branch_norm_cfg` and :func:`build_norm`.
+    """
+    norm = build_norm(check_branch_norm_cfg(norm_cfg), channels)
+    assert isinstance(norm, _BatchNorm)
+    return norm
 
 
 def build_activation(cfg: Mapping[str, Any], argument: str = 'act_cfg') -> nn.Module:
@@ -95,7 +107,7 @@ def _build(table: Mapping[str, type[nn.Module]], cfg: dict[str, Any], argument: 
 
 
 @torch.no_grad()
-def batch_norm_scale_and_shift(norm: nn.modules.batchnorm._BatchNorm) -> tuple[Tensor, Tensor]:
+def batch_norm_scale_and_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
     """The affine map y = scale * x + shift, each (C,) in float64, that an evaluating BatchNorm applies."""
     assert norm.running_mean is not None
     assert norm.running_var is not None

@@ -13,7 +13,7 @@ from .block import ResidualBlock
 from .fold import fold_before, fold_behind
 from .grn import GlobalResponseNorm
 from .mixers.base import TokenMixer
-from .norm import batch_norm_scale_and_shift, build_activation, build_norm, check_branch_norm_cfg
+from .norm import batch_norm_scale_and_shift, build_activation, build_branch_norm, check_branch_norm_cfg
 from .squeeze_excite import SqueezeExcite
 
 
@@ -47,13 +47,13 @@ class UniRepBlock(ResidualBlock):
         super().__init__(mixer, channels, **kwargs)
         branch_norm_cfg = check_branch_norm_cfg(branch_norm_cfg, 'branch_norm_cfg')
         hidden = int(mlp_ratio * channels)
-        self.norm = build_norm(branch_norm_cfg, channels)
+        self.norm: _BatchNorm | nn.Identity = build_branch_norm(branch_norm_cfg, channels)
         self.se = SqueezeExcite(channels, max(channels // 4, 1))
         self.pointwise_conv1 = nn.Linear(channels, hidden)
         self.act = build_activation(act_cfg)
         self.grn = GlobalResponseNorm(hidden)
         self.pointwise_conv2 = nn.Linear(hidden, channels, bias=False)
-        self.out_norm = build_norm(branch_norm_cfg, channels)
+        self.out_norm: _BatchNorm | nn.Identity = build_branch_norm(branch_norm_cfg, channels)
 
     def branch(self, mixed: Tensor) -> Tensor:
         """What follows the mixer, layer scale included, (N, C, H, W) to the same shape."""
@@ -83,7 +83,7 @@ class UniRepBlock(ResidualBlock):
                 self.norm = nn.Identity()
         if isinstance(self.out_norm, nn.Identity):
             return
-        scale, shift = batch_norm_scale_and_shift(cast(_BatchNorm, self.out_norm))
+        scale, shift = batch_norm_scale_and_shift(self.out_norm)
         if self.gamma is not None:
             scale, shift = scale * self.gamma, shift * self.gamma
         beta = cast(Tensor, self.grn.beta).double()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ...ops import depthwise_conv2d
 from ...ops.tracing import exporting
 from ...utils.checks import check_odd
-from ..norm import batch_norm_scale_and_shift, build_norm, check_branch_norm_cfg
+from ..norm import batch_norm_scale_and_shift, build_branch_norm, check_branch_norm_cfg
 from .depthwise import DepthwiseConv
 
 #: (kernel size, dilation) of the parallel branches of a K x K kernel.
@@ -57,11 +57,11 @@ class DilatedReparamConv(DepthwiseConv):
             raise ValueError(f'kernel_size of a dilated mixer must be at least {min(BRANCHES)}, but got {kernel_size}')
         super().__init__(channels, kernel_size, conv_ratio=conv_ratio)
         self.branch_norm_cfg = check_branch_norm_cfg(norm_cfg)
-        self.norm = build_norm(self.branch_norm_cfg, self.conv_channels)
+        self.norm = build_branch_norm(self.branch_norm_cfg, self.conv_channels)
         self.dilations = BRANCHES[min(kernel_size, max(BRANCHES))]
         for size, dilation in self.dilations:
             weight = nn.Parameter(torch.empty(self.conv_channels, 1, size, size))
-            norm = build_norm(self.branch_norm_cfg, self.conv_channels)
+            norm = build_branch_norm(self.branch_norm_cfg, self.conv_channels)
             setattr(self, f'dilated_weight_k{size}_r{dilation}', weight)
             setattr(self, f'dilated_norm_k{size}_r{dilation}', norm)
         self.reset_parameters()
@@ -86,10 +86,10 @@ class DilatedReparamConv(DepthwiseConv):
 
     def _branch(self, size: int, dilation: int) -> tuple[nn.Parameter, _BatchNorm]:
         suffix = f'k{size}_r{dilation}'
-        return getattr(self, f'dilated_weight_{suffix}'), cast(_BatchNorm, getattr(self, f'dilated_norm_{suffix}'))
+        return getattr(self, f'dilated_weight_{suffix}'), getattr(self, f'dilated_norm_{suffix}')
 
     def _merge(self) -> None:
-        scale, bias = batch_norm_scale_and_shift(cast(_BatchNorm, self.norm))
+        scale, bias = batch_norm_scale_and_shift(self.norm)
         merged = self.weight.double() * scale[:, None, None, None]
         for size, dilation in self.dilations:
             weight, norm = self._branch(size, dilation)

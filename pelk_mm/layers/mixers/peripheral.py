@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...ops import SharingGrid, depthwise_conv2d, peripheral_conv2d
 from ...utils.checks import check_odd
-from ..norm import batch_norm_scale_and_shift, build_norm
+from ..norm import batch_norm_scale_and_shift, build_branch_norm
 from .pos_embed import PosEmbed, PosEmbedConv, visible_map
 
 
@@ -34,8 +33,9 @@ class PeripheralConv2d(PosEmbedConv):
         TypeError, ValueError: An argument is out of its range.
     """
 
-    bias: nn.Parameter | None
-    pos_weight: nn.Parameter | None
+    #: These two are there once deployed, ``pos_weight`` where h is read as 'visible'.
+    bias: nn.Parameter
+    pos_weight: nn.Parameter
 
     def __init__(
         self,
@@ -61,10 +61,10 @@ class PeripheralConv2d(PosEmbedConv):
         self.grid = grid
         k = self.grid.num_segments
         self.w_theta = nn.Parameter(torch.empty(self.conv_channels, k, k))
-        self.norm = build_norm(self.branch_norm_cfg, self.conv_channels)
+        self.norm = build_branch_norm(self.branch_norm_cfg, self.conv_channels)
         if small_kernel is not None:
             self.small_weight = nn.Parameter(torch.empty(self.conv_channels, 1, small_kernel, small_kernel))
-            self.small_norm = build_norm(self.branch_norm_cfg, self.conv_channels)
+            self.small_norm = build_branch_norm(self.branch_norm_cfg, self.conv_channels)
         self.reset_parameters()
 
     @classmethod
@@ -104,13 +104,12 @@ class PeripheralConv2d(PosEmbedConv):
 
     def deployed_branch(self, x: Tensor, pos_embed: Tensor | None) -> Tensor:
         """The merged peripheral convolution [+ h] on (N, g, H, W), same shape."""
-        own = self.bias
-        assert own is not None
-        bias: Tensor = own
+        bias: Tensor = self.bias
         if pos_embed is not None:
-            weight = self.pos_weight
-            assert weight is not None
-            bias = self._cached_map(pos_embed, (weight, own), lambda: self._pos_map(weight, pos_embed, x, own), x)
+            weights = (self.pos_weight, self.bias)
+            bias = self._cached_map(
+                pos_embed, weights, lambda: self._pos_map(self.pos_weight, pos_embed, x, self.bias), x
+            )
         return peripheral_conv2d(x, self.w_theta, self.grid, bias)
 
     def dense_kernel(self) -> Tensor:
@@ -143,7 +142,7 @@ class PeripheralConv2d(PosEmbedConv):
         if self.deployed:
             return
         dtype, trainable = self.w_theta.dtype, self.w_theta.requires_grad
-        scale, bias = batch_norm_scale_and_shift(cast(_BatchNorm, self.norm))
+        scale, bias = batch_norm_scale_and_shift(self.norm)
         if self.pos_embed == 'bias':
             self._check_pos_embed(pos_embed)
             assert pos_embed is not None
@@ -152,7 +151,7 @@ class PeripheralConv2d(PosEmbedConv):
         large = self.grid.expand(self.w_theta.double() * scale[:, None, None])
         merged = large
         if self.small_kernel is not None:
-            small_scale, small_bias = batch_norm_scale_and_shift(cast(_BatchNorm, self.small_norm))
+            small_scale, small_bias = batch_norm_scale_and_shift(self.small_norm)
             margin = (self.kernel_size - self.small_kernel) // 2
             merged = large + F.pad(self.small_weight.double() * small_scale[:, None, None, None], (margin,) * 4)
             bias = bias + small_bias

@@ -8,12 +8,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...ops import depthwise_conv2d, shiftwise_conv2d
 from ...ops.shiftwise import check_stride, count_groups, shiftwise_kernels
 from ...utils.checks import check_int, check_odd
-from ..norm import batch_norm_scale_and_shift, build_norm, check_branch_norm_cfg
+from ..norm import batch_norm_scale_and_shift, build_branch_norm, check_branch_norm_cfg
 from .base import TokenMixer, in_square
 from .partial import count_conv_channels
 from .shuffles import shuffle_tables, split_channels
@@ -46,7 +45,14 @@ class ShiftwiseConv(TokenMixer):
     """
 
     backend: str | None = None
-    bias: nn.Parameter | None
+    #: The tables of the shuffles, while the branches are not merged, and the channels convolved and passed.
+    horizontal: Tensor
+    vertical: Tensor
+    identity: Tensor
+    rep_channels: Tensor
+    ghost_channels: Tensor
+    #: These three are there once deployed; the ghosts are scaled where a BatchNorm that follows was folded.
+    bias: nn.Parameter
     ghost_scale: nn.Parameter | None
     ghost_shift: nn.Parameter | None
 
@@ -79,9 +85,9 @@ class ShiftwiseConv(TokenMixer):
         self.rep_paths, self.edges = rep_paths, edges
         self.weight = nn.Parameter(torch.empty(rep_paths, len(convolved), groups, small_kernel, small_kernel))
         nn.init.trunc_normal_(self.weight, std=0.02)
-        self.wide_norm = build_norm(norm_cfg, len(convolved))
-        self.tall_norm = build_norm(norm_cfg, len(convolved))
-        self.small_norm = build_norm(norm_cfg, len(convolved))
+        self.wide_norm = build_branch_norm(norm_cfg, len(convolved))
+        self.tall_norm = build_branch_norm(norm_cfg, len(convolved))
+        self.small_norm = build_branch_norm(norm_cfg, len(convolved))
         horizontal, vertical, identity = shuffle_tables(len(convolved), groups, edges)
         tables = {'horizontal': horizontal, 'vertical': vertical, 'identity': identity}
         for name, table in {**tables, 'rep_channels': convolved, 'ghost_channels': passed}.items():
@@ -126,8 +132,8 @@ class ShiftwiseConv(TokenMixer):
         self.check_input(x)
         self.refuse_pos_embed(pos_embed)
         x = x.permute(0, 2, 3, 1)  # in channels-last memory the gathers, the norms and the linears behind are fast
-        mixed = self._mix(_select(x, self._table('rep_channels')).permute(0, 3, 1, 2))
-        passed = _select(x, self._table('ghost_channels'))
+        mixed = self._mix(_select(x, self.rep_channels.long()).permute(0, 3, 1, 2))
+        passed = _select(x, self.ghost_channels.long())
         if self.deployed and self.ghost_scale is not None:
             passed = torch.addcmul(cast(Tensor, self.ghost_shift), passed, self.ghost_scale)
         return torch.cat([mixed.permute(0, 2, 3, 1), passed], dim=-1).permute(0, 3, 1, 2)
@@ -169,7 +175,7 @@ class ShiftwiseConv(TokenMixer):
         dtype, trainable = self.weight.dtype, self.weight.requires_grad
         kernels = shiftwise_kernels(self.weight.double().sum(0), *self.tables(), self.kernel_size)
         norms = (self.wide_norm, self.tall_norm, self.small_norm)
-        scales, shifts = zip(*(batch_norm_scale_and_shift(cast(_BatchNorm, norm)) for norm in norms), strict=True)
+        scales, shifts = zip(*map(batch_norm_scale_and_shift, norms), strict=True)
         wide, tall, small = (kernel * scale[:, None, None, None] for kernel, scale in zip(kernels, scales, strict=True))
         middle = self.small_kernel // 2
         small[:, :, middle, middle] += 1.0  # the residual
@@ -187,18 +193,18 @@ class ShiftwiseConv(TokenMixer):
         """Fold y -> scale * y + shift, each (C,) in the order of the output, into the deployed weights."""
         if not self.deployed:
             raise RuntimeError('scale_output() needs the deployed form: call switch_to_deploy() first')
-        own, passed = scale.split([self.conv_channels, self.channels - self.conv_channels])
-        own_shift, passed_shift = shift.split([self.conv_channels, self.channels - self.conv_channels])
-        bias = cast(nn.Parameter, self.bias)
+        convolved, passed = scale.split([self.conv_channels, self.channels - self.conv_channels])
+        convolved_shift, passed_shift = shift.split([self.conv_channels, self.channels - self.conv_channels])
         for weight in (self.wide_weight, self.tall_weight):
-            weight.copy_(weight.double() * own[:, None, None, None])
-        bias.copy_(bias.double() * own + own_shift)
+            weight.copy_(weight.double() * convolved[:, None, None, None])
+        self.bias.copy_(self.bias.double() * convolved + convolved_shift)
         if len(passed):
             if self.ghost_scale is not None:
                 passed_shift = passed_shift + passed * cast(Tensor, self.ghost_shift)
                 passed = passed * self.ghost_scale
             self.ghost_scale, self.ghost_shift = (
-                nn.Parameter(value.to(bias.dtype), requires_grad=bias.requires_grad) for value in (passed, passed_shift)
+                nn.Parameter(value.to(self.bias.dtype), requires_grad=self.bias.requires_grad)
+                for value in (passed, passed_shift)
             )
 
     def tables(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -206,10 +212,7 @@ class ShiftwiseConv(TokenMixer):
 
         Not there once deployed.
         """
-        return self._table('horizontal'), self._table('vertical'), self._table('identity')
-
-    def _table(self, name: str) -> Tensor:
-        return cast(Tensor, getattr(self, name)).long()
+        return self.horizontal.long(), self.vertical.long(), self.identity.long()
 
     def extra_repr(self) -> str:
         """Channels, kernels and form."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...ops import depthwise_conv2d
-from ..norm import batch_norm_scale_and_shift, build_norm
+from ..norm import batch_norm_scale_and_shift, build_branch_norm
 from .base import in_square
 from .pos_embed import PosEmbed, PosEmbedConv, visible_map
 
@@ -32,8 +31,9 @@ class StripeConv(PosEmbedConv):
         TypeError, ValueError: An argument is out of its range.
     """
 
-    bias: nn.Parameter | None
-    pos_weight: nn.Parameter | None
+    #: These two are there once deployed, ``pos_weight`` where h is read as 'visible'.
+    bias: nn.Parameter
+    pos_weight: nn.Parameter
 
     def __init__(
         self,
@@ -57,11 +57,11 @@ class StripeConv(PosEmbedConv):
         )
         g, width = self.conv_channels, small_kernel
         self.tall_weight = nn.Parameter(torch.empty(g, 1, kernel_size, width))
-        self.tall_norm = build_norm(self.branch_norm_cfg, g)
+        self.tall_norm = build_branch_norm(self.branch_norm_cfg, g)
         self.wide_weight = nn.Parameter(torch.empty(g, 1, width, kernel_size))
-        self.wide_norm = build_norm(self.branch_norm_cfg, g)
+        self.wide_norm = build_branch_norm(self.branch_norm_cfg, g)
         self.small_weight = nn.Parameter(torch.empty(g, 1, width, width))
-        self.small_norm = build_norm(self.branch_norm_cfg, g)
+        self.small_norm = build_branch_norm(self.branch_norm_cfg, g)
         self.reset_parameters()
 
     @classmethod
@@ -93,21 +93,18 @@ class StripeConv(PosEmbedConv):
 
     def deployed_branch(self, x: Tensor, pos_embed: Tensor | None) -> Tensor:
         """The two merged stripes [+ h] on (N, g, H, W), same shape."""
-        own, wide = self.bias, self.wide_weight
-        assert own is not None
-        bias: Tensor = own
+        bias: Tensor = self.bias
         if pos_embed is not None:
-            tall = self.pos_weight
-            assert tall is not None
             bias = self._cached_map(
                 pos_embed,
-                (tall, wide, own),
+                (self.pos_weight, self.wide_weight, self.bias),
                 lambda: (
-                    visible_map(self._under(tall, pos_embed), x, own) + visible_map(self._under(wide, pos_embed), x)
+                    visible_map(self._under(self.pos_weight, pos_embed), x, self.bias)
+                    + visible_map(self._under(self.wide_weight, pos_embed), x)
                 ),
                 x,
             )
-        return depthwise_conv2d(x, self.tall_weight, bias) + depthwise_conv2d(x, wide)
+        return depthwise_conv2d(x, self.tall_weight, bias) + depthwise_conv2d(x, self.wide_weight)
 
     def dense_kernel(self) -> Tensor:
         """The cross of both stripes, (g, K, K); the small kernel is in it once deployed."""
@@ -141,9 +138,8 @@ class StripeConv(PosEmbedConv):
         if self.deployed:
             return
         dtype, trainable = self.tall_weight.dtype, self.tall_weight.requires_grad
-        scales, shifts = zip(
-            *(batch_norm_scale_and_shift(cast(_BatchNorm, norm)) for norm in self._norms()), strict=True
-        )
+        norms = (self.tall_norm, self.wide_norm, self.small_norm)
+        scales, shifts = zip(*map(batch_norm_scale_and_shift, norms), strict=True)
         weights = (self.tall_weight, self.wide_weight, self.small_weight)
         tall, wide, small = (
             weight.double() * scale[:, None, None, None] for weight, scale in zip(weights, scales, strict=True)
@@ -164,6 +160,3 @@ class StripeConv(PosEmbedConv):
         if self.pos_embed == 'visible':
             self.pos_weight = nn.Parameter(tall.to(dtype), requires_grad=trainable)
         self.deployed = True
-
-    def _norms(self) -> tuple[nn.Module, nn.Module, nn.Module]:
-        return self.tall_norm, self.wide_norm, self.small_norm
