@@ -102,7 +102,7 @@ PLACES: Mapping[str, str] = {
     'layers.inception': 'layers.mixers.inception',
     'layers.mixer': 'layers.mixers.base',
     'layers.mixer_table': 'layers.mixers.table',
-    'layers.partial': 'layers.mixers.partial',
+    'layers.partial': 'layers.mixers.partial layers.mixers.pos_embed',
     'layers.peripheral': 'layers.mixers.peripheral',
     'layers.shiftwise': 'layers.mixers.shiftwise',
     'layers.shuffles': 'layers.mixers.shuffles',
