@@ -7,6 +7,7 @@ from torch import Tensor
 from ..utils.checks import check_odd
 from .arguments import autocast, check_tensors
 from .backends.choice import depthwise
+from .observe import reporting
 
 
 def depthwise_conv2d(
@@ -18,7 +19,7 @@ def depthwise_conv2d(
         input: (N, C, H, W), H, W >= 1; float32, float64, float16 or bfloat16. An empty batch is fine.
         weight: (C, 1, kh, kw), kh and kw odd; dtype and device of ``input``.
         bias: (C,), or a map (C, H, W) added to every image, or None.
-        backend: 'dense', 'fft' or None for the fastest that can run.
+        backend: One of ``available_backends()``, or None for the fastest that can run.
 
     Returns:
         (N, C, H, W), dtype of ``input`` (of autocast where that is active).
@@ -28,11 +29,12 @@ def depthwise_conv2d(
         ValueError: Wrong shapes, an even kernel, different devices, an unknown ``backend``.
         RuntimeError: The named ``backend`` cannot serve the call.
     """
-    input, weight, bias = autocast(input, weight, bias)
-    check_tensors(input, weight, bias)
+    input, cast_weight, bias = autocast(input, weight, bias)
+    check_tensors(input, cast_weight, bias)
     if weight.ndim != 4 or weight.shape[1] != 1:
         raise ValueError(f'weight must have shape (C, 1, kh, kw), but got {tuple(weight.shape)}')
     check_odd('height of weight', weight.shape[2])
     check_odd('width of weight', weight.shape[3])
     rows, columns = (1,) * weight.shape[2], (1,) * weight.shape[3]
-    return depthwise(input, weight, rows, columns, bias, backend)
+    with reporting('depthwise_conv2d', input.shape, weight, (len(rows), len(columns))):
+        return depthwise(input, cast_weight, rows, columns, bias, backend)

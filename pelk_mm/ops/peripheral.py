@@ -7,6 +7,7 @@ from torch import Tensor
 from .arguments import autocast, check_tensors
 from .backends.choice import depthwise
 from .grid import SharingGrid
+from .observe import reporting
 
 
 def peripheral_conv2d(
@@ -26,7 +27,7 @@ def peripheral_conv2d(
         weight: (C, k', k'), one parameter for each region of the grid; dtype and device of ``input``.
         grid: Cuts K into k' segments an axis.
         bias: (C,), or a map (C, H, W) added to every image, or None.
-        backend: 'dense' (the reference), 'fft' or None for the fastest that can run.
+        backend: One of ``available_backends()``, or None for the fastest that can run.
 
     Returns:
         (N, C, H, W), dtype of ``input`` (of autocast where that is active).
@@ -38,7 +39,8 @@ def peripheral_conv2d(
     """
     if not isinstance(grid, SharingGrid):
         raise TypeError(f'grid must be a SharingGrid, but got {type(grid).__name__}')
-    input, weight, bias = autocast(input, weight, bias)
-    check_tensors(input, weight, bias)
+    input, cast_weight, bias = autocast(input, weight, bias)
+    check_tensors(input, cast_weight, bias)
     grid.check_weight(weight)
-    return depthwise(input, weight.unsqueeze(1), grid.sizes, grid.sizes, bias, backend)
+    with reporting('peripheral_conv2d', input.shape, weight, (grid.kernel_size, grid.kernel_size)):
+        return depthwise(input, cast_weight.unsqueeze(1), grid.sizes, grid.sizes, bias, backend)

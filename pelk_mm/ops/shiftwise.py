@@ -18,6 +18,7 @@ from ..utils.checks import check_int, check_odd
 from .arguments import autocast, check_tensors, without_autocast
 from .backends.choice import available_backends
 from .depthwise import depthwise_conv2d
+from .observe import reporting
 from .tracing import compiling, exporting
 
 Branches = tuple[Tensor, Tensor, Tensor]
@@ -81,7 +82,8 @@ def shiftwise_conv2d(
         names = ', '.join(map(repr, ('groups', *available_backends())))
         raise ValueError(f'backend must be one of {names}, but got {backend!r}')
     form = FORMS['groups' if backend == 'groups' else 'stripes']
-    return form(input, weight, horizontal.long(), vertical.long(), identity.long(), kernel_size, backend)
+    with reporting('shiftwise_conv2d', input.shape, weight, (kernel_size, kernel_size)):
+        return form(input, weight, horizontal.long(), vertical.long(), identity.long(), kernel_size, backend)
 
 
 def by_groups(

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..utils.checks import check_int, check_odd
 from .arguments import without_autocast
+from .observe import reporting
 from .tracing import exporting
 
 
@@ -39,7 +40,8 @@ def visible_sum(product: Tensor, size: tuple[int, int]) -> Tensor:
         check_int(f'{name} of size', length, 1)
     rows = visibility(product.shape[1], size[0], product)  # (H, kh)
     columns = visibility(product.shape[2], size[1], product)  # (W, kw)
-    with without_autocast(product.device.type):
+    report = reporting('visible_sum', (product.shape[0], *size), product, (product.shape[1], product.shape[2]))
+    with report, without_autocast(product.device.type):
         if exporting():  # slower gradients, but no reshape that would tie the graph to some of the sizes
             rows, columns = (matrix.expand(product.shape[0], -1, -1) for matrix in (rows, columns.T))
             return torch.bmm(torch.bmm(rows, product), columns)

@@ -7,32 +7,23 @@ them), the tensors have no memory. Our own ops report themselves, whatever back-
 
 from __future__ import annotations
 
-import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from math import prod
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ...ops import visible_sum
-from ...ops.backends.choice import BACKENDS
-from ...ops.backends.library import Forward
-from ...ops.segments import Segments
-from ...ops.shiftwise import FORMS, Branches, Form
+from ...ops.observe import Call, inside, observe
 
 aten = torch.ops.aten
 
 
 class OpCounter(TorchDispatchMode):
     """While active around a model's forward pass, counts its multiply-adds.
-
-    One process-wide table is exchanged meanwhile (how our ops compute), so no other thread may run a model.
 
     Args:
         model: The model; on the meta device nothing is computed.
@@ -61,7 +52,7 @@ class OpCounter(TorchDispatchMode):
                 pop = module.register_forward_hook(lambda *_: self._leave(), always_call=True)
                 stack.callback(push.remove)
                 stack.callback(pop.remove)
-            stack.enter_context(_ops_report_to(self._depthwise, self._visible_sum, self._shiftwise))
+            stack.enter_context(observe(self._count_call))
             super().__enter__()
             self._stack = stack.pop_all()
         return self
@@ -73,9 +64,9 @@ class OpCounter(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Run the operation and count it."""
+        """Run the operation and count it, unless it is part of a call that our ops report themselves."""
         output = func(*args, **(kwargs or {}))
-        counted = FORMULAS.get(func.overloadpacket)
+        counted = None if inside() else FORMULAS.get(func.overloadpacket)
         if counted is not None:
             operation, formula = counted
             self._record(operation, formula(args, kwargs or {}, output))
@@ -87,49 +78,24 @@ class OpCounter(TorchDispatchMode):
     def _record(self, operation: str, macs: int) -> None:
         self.counts[self._scope[-1]][operation] += macs
 
-    def _depthwise(
-        self, input: Tensor, weight: Tensor, rows: Segments, columns: Segments, bias: Tensor | None
-    ) -> Tensor:
-        operation = 'auxiliary' if id(weight) in self._auxiliary else 'depthwise_conv2d'
-        self._record(operation, input.numel() * sum(rows) * sum(columns))
-        return torch.empty_like(input)
-
-    def _visible_sum(self, product: Tensor, size: tuple[int, int]) -> Tensor:
-        channels, kh, kw = product.shape
-        self._record('visible_sum', channels * kw * size[0] * (kh + size[1]))
-        return product.new_empty(channels, *size)
-
-    def _shiftwise(self, input: Tensor, weight: Tensor, *tables: Any) -> Branches:
-        height, width = (size + weight.shape[-1] - 1 for size in input.shape[2:])
-        self._record('shiftwise_conv2d', input.shape[0] * weight.numel() * height * width)
-        return torch.empty_like(input), torch.empty_like(input), torch.empty_like(input)
+    def _count_call(self, call: Call) -> None:
+        operation = call.operation
+        if operation == 'visible_sum':
+            channels, kh, kw = call.weight.shape
+            height, width = call.shape[1:]
+            macs = channels * kw * height * (kh + width)
+        elif operation == 'shiftwise_conv2d':
+            height, width = (size + call.weight.shape[-1] - 1 for size in call.shape[2:])
+            macs = call.shape[0] * call.weight.numel() * height * width
+        else:
+            operation = 'auxiliary' if id(call.weight) in self._auxiliary else 'depthwise_conv2d'
+            macs = depthwise_macs(call.shape, call.kernel_size)
+        self._record(operation, macs)
 
 
-@contextmanager
-def _ops_report_to(
-    depthwise: Forward,
-    visible: Callable[[Tensor, tuple[int, int]], Tensor],
-    shiftwise: Form,
-) -> Iterator[None]:
-    """Exchange what our ops compute with: every back-end and form, ``visible_sum`` wherever the package holds it."""
-    kept, kept_forms = dict(BACKENDS), dict(FORMS)
-    holders: list[ModuleType] = [
-        module
-        for name, module in list(sys.modules.items())
-        if name.startswith('pelk_mm.') and vars(module).get('visible_sum') is visible_sum and name != __name__
-    ]
-    try:
-        for name, backend in kept.items():
-            BACKENDS[name] = replace(backend, run=depthwise)
-        FORMS.update(dict.fromkeys(FORMS, shiftwise))
-        for holder in holders:
-            vars(holder)['visible_sum'] = visible
-        yield
-    finally:
-        BACKENDS.update(kept)
-        FORMS.update(kept_forms)
-        for holder in holders:
-            vars(holder)['visible_sum'] = visible_sum
+def depthwise_macs(shape: Sequence[int], kernel_size: tuple[int, int]) -> int:
+    """Multiply-adds of a depthwise kernel (kh, kw) on (N, C, H, W): all its taps at every pixel, padding included."""
+    return prod(shape) * prod(kernel_size)
 
 
 Formula = Callable[[tuple[Any, ...], Mapping[str, Any], Any], int]

@@ -1,5 +1,7 @@
 """Counting against hand-made sums, torch's own counter and mmengine's analyzer."""
 
+import copy
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -187,6 +189,29 @@ def test_torch_counts_the_same_in_a_real_forward_pass(mixer, monkeypatch):
     finally:
         set_backend(None)
     assert 2 * ours == torchs.get_total_flops()
+
+
+@pytest.mark.parametrize('mixer', ['peripheral', 'shiftwise'])
+def test_counting_beside_computing(mixer):
+    """On a real device the counted model computes what it always does, and the counts are those of the meta device."""
+    model = PeLK(**{key: value for key, value in PELK.items() if key != 'type'}, mixer=mixer).eval()
+    auxiliary = [parameter for name, parameter in model.named_parameters() if '.small_' in name]
+    image = torch.rand(1, 3, 64, 96)
+    counter = OpCounter(model, auxiliary)
+    with torch.no_grad():
+        expected = model(image)
+        with counter:
+            actual = model(image)
+        for a, b in zip(actual, expected, strict=True):
+            assert torch.equal(a, b)
+        meta = copy.deepcopy(model).to('meta')
+        on_meta = OpCounter(meta, [parameter for name, parameter in meta.named_parameters() if '.small_' in name])
+        with on_meta:
+            meta(image.to('meta'))
+    assert counter.counts == on_meta.counts
+    operations = {operation for counts in counter.counts.values() for operation in counts}
+    ours = {'shiftwise_conv2d'} if mixer == 'shiftwise' else {'depthwise_conv2d', 'visible_sum', 'auxiliary'}
+    assert operations == {'conv', 'linear', 'norm', 'pool', *ours}  # the products within the ops are theirs
 
 
 def test_counts_do_not_depend_on_the_back_end(monkeypatch):
