@@ -1,71 +1,28 @@
 """Which back-end computes a large depthwise convolution, and why.
 
-Each back-end has one predicate, ``can_run``: it answers the automatic choice and raises when the caller named the
-back-end. A preference (:func:`set_backend`, else the environment variable ``PELK_MM_BACKEND``) falls back with a reason
-logged once. ``PELK_MM_LOG=debug`` logs every choice.
+Importing this file imports the back-ends, which register themselves (:mod:`~pelk_mm.ops.backends.table`). Each has one
+predicate, ``can_run``: it answers the automatic choice and raises when the caller named the back-end. A preference
+(:func:`set_backend`, else the environment variable ``PELK_MM_BACKEND``) falls back with a reason logged once.
+``PELK_MM_LOG=debug`` logs every choice.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from ..segments import Segments
-from ..tracing import compiling, exporting, transform_refusal
-from . import triton_support
-from .dense import depthwise_dense
-from .library import Forward, shared_conv2d
-from .ranking import Problem, ranking
+from ..tracing import compiling, exporting
+from . import dense, fft, library, triton_support  # noqa: F401  (they register)
+from .ranking import ranking
+from .table import BACKENDS, Backend, Problem
 
 logger = logging.getLogger('pelk_mm')
 
-
-@dataclass(frozen=True)
-class Backend:
-    """One way to compute a depthwise convolution.
-
-    Attributes:
-        name: What callers say.
-        run: (input, weight (C, 1, r, c), row segments, column segments, bias (C,) or (C, H, W) or None) to output.
-        refusal: The reason why a problem cannot be served, or None where it can.
-    """
-
-    name: str
-    run: Forward
-    refusal: Callable[[Problem], str | None]
-
-    def can_run(self, problem: Problem, raise_error: bool = False) -> bool:
-        """Whether this back-end serves ``problem``; with ``raise_error`` a refusal is a RuntimeError."""
-        reason = self.refusal(problem)
-        if reason is not None and raise_error:
-            others = [name for name, backend in BACKENDS.items() if backend.refusal(problem) is None]
-            raise RuntimeError(f"backend='{self.name}' cannot run here: {reason}; these can: {', '.join(others)}")
-        return reason is None
-
-
-def _fft_refusal(problem: Problem) -> str | None:
-    if not torch._C.has_spectral:
-        return 'this build of torch has no FFT'
-    if problem.input.device.type == 'mps':
-        return 'it sums gradients in float64, which mps lacks'
-    return transform_refusal()
-
-
-def _triton_refusal(problem: Problem) -> str | None:
-    return transform_refusal() or triton_support.refusal(problem.input)
-
-
-BACKENDS: dict[str, Backend] = {
-    'dense': Backend('dense', depthwise_dense, lambda problem: None),
-    'fft': Backend('fft', partial(shared_conv2d, backend='fft'), _fft_refusal),
-    'triton': Backend('triton', partial(shared_conv2d, backend='triton'), _triton_refusal),
-}
 
 _preferred: str | None = None
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from ..arguments import without_autocast
 from ..segments import Segments, expand, reachable
 from ..tracing import exporting, is_fixed
+from .table import register
 
 # On a CPU, stock depthwise convolutions of contiguous images fall off a cliff where a kernel's row is wider than this;
 # in channels-last layout they do not (`tools/analysis_tools/benchmark.py op` shows both). Gradients are slow in both.
@@ -57,3 +58,6 @@ def depthwise_dense(input: Tensor, weight: Tensor, rows: Segments, columns: Segm
     if exporting():
         out = out.contiguous()  # layouts that differ, summed, would tie the graph to some of the sizes
     return (out if bias_map is None else out + bias_map).to(dtype)
+
+
+register('dense', depthwise_dense, None, lambda problem: None)

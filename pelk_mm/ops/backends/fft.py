@@ -20,7 +20,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..segments import Reachable, Segments, expand, pool, reachable
+from ..tracing import transform_refusal
 from ..visible import visibility
+from .table import Problem, register
 
 # Complex planes of a chunk; a few such buffers are alive at once. CPU: within the last-level cache; CUDA: fills a GPU.
 CHUNK_BYTES = {'cpu': 4 << 20, 'cuda': 64 << 20}
@@ -48,6 +50,15 @@ class _Plan(NamedTuple):
         """(n, r) and (m, k): the conjugate spectra of the row and of the column segments, over the periods."""
         n, m = self.period
         return _table(self.rows, n, dtype, self.device), _table(self.columns, m, dtype, self.device)
+
+
+def refusal(problem: Problem) -> str | None:
+    """Why the back-end cannot serve ``problem``, or None where it can."""
+    if not torch._C.has_spectral:
+        return 'this build of torch has no FFT'
+    if problem.input.device.type == 'mps':
+        return 'it sums gradients in float64, which mps lacks'
+    return transform_refusal()
 
 
 def forward(input: Tensor, weight: Tensor, rows: Segments, columns: Segments, bias: Tensor | None) -> Tensor:
@@ -251,3 +262,6 @@ def _is_fast(length: int) -> bool:
         while length % prime == 0:
             length //= prime
     return length == 1
+
+
+register('fft', forward, backward, refusal)

@@ -6,25 +6,14 @@ such an op is refused by name: second derivatives, forward mode, and the transfo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..arguments import without_autocast
-from ..segments import Segments
-from . import fft, triton_launch
-
-Forward = Callable[[Tensor, Tensor, Segments, Segments, Tensor | None], Tensor]
-Backward = Callable[[Tensor, Tensor, Tensor, Segments, Segments, bool, bool], tuple[Tensor | None, Tensor | None]]
-
-#: By name: (input, weight, rows, columns, bias) to output, and (grad, input, weight, rows, columns, whether the input's
-#: gradient is needed, whether the weight's) to both gradients, None where not needed.
-IMPLEMENTATIONS: dict[str, tuple[Forward, Backward]] = {
-    'fft': (fft.forward, fft.backward),
-    'triton': (triton_launch.forward, triton_launch.backward),
-}
+from .table import BACKENDS
 
 
 @torch.library.custom_op(
@@ -42,13 +31,13 @@ def shared_conv2d(
         weight: (C, 1, len(rows), len(columns)).
         rows, columns: Segments of the kernel's axes, symmetric, of odd sums.
         bias: (C,), or a map (C, H, W) added to every image, or None.
-        backend: A key of :data:`IMPLEMENTATIONS`.
+        backend: Name of a back-end that registered a ``backward``.
 
     Returns:
         (N, C, H, W), contiguous whatever the layout of ``input``.
     """
     with without_autocast(input.device.type):  # which would round products within the implementation
-        return IMPLEMENTATIONS[backend][0](input, weight, tuple(rows), tuple(columns), bias)
+        return BACKENDS[backend].forward(input, weight, tuple(rows), tuple(columns), bias)
 
 
 @torch.library.custom_op(
@@ -67,8 +56,10 @@ def shared_conv2d_backward(
     mask: Sequence[bool],
 ) -> tuple[Tensor, Tensor]:
     """Gradients of :func:`shared_conv2d` by input and weight; an empty tensor where ``mask`` says not needed."""
+    backward = BACKENDS[backend].backward
+    assert backward is not None, backend  # the table runs the others without this op
     with without_autocast(input.device.type):
-        grads = IMPLEMENTATIONS[backend][1](grad, input, weight, tuple(rows), tuple(columns), mask[0], mask[1])
+        grads = backward(grad, input, weight, tuple(rows), tuple(columns), mask[0], mask[1])
     grad_input, grad_weight = (grad.new_empty(0) if own is None else own for own in grads)
     return grad_input, grad_weight
 

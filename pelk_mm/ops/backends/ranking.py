@@ -6,12 +6,8 @@ operations and bytes that each formulation needs (``docs/fast_convolution.md``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from torch import Tensor
-
-from ..segments import Segments
 from .dense import WIDEST_FAST_ROW
+from .table import Problem
 from .triton_support import DTYPES as TRITON_DTYPES
 
 #: On a CPU: below this count of taps that reach across the map, transforms cost more than they save.
@@ -24,28 +20,6 @@ FEWEST_PIXELS = 400
 FEWEST_TAPS_CUDA = 100
 #: And transforms in float32 need many passes over memory.
 FEWEST_TAPS_CUDA_FFT = 441
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What a back-end needs to know of a call to say whether it can serve it."""
-
-    input: Tensor
-    rows: Segments
-    columns: Segments
-    needs_grad: bool
-
-    @property
-    def kernel_size(self) -> tuple[int, int]:
-        """(kh, kw)."""
-        return sum(self.rows), sum(self.columns)
-
-    @property
-    def reach(self) -> tuple[int, int]:
-        """Height and width of the part of the kernel that does not always lie on the padding."""
-        (kh, kw), (height, width) = self.kernel_size, self.input.shape[2:]
-        # arithmetic alone, not `reachable`: torch.compile may leave the sizes open
-        return min(kh, 2 * height - 1), min(kw, 2 * width - 1)
 
 
 def ranking(problem: Problem) -> list[tuple[str, str]]:

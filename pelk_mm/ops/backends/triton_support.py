@@ -1,4 +1,4 @@
-"""Where the ``triton`` back-end can run."""
+"""Where the ``triton`` back-end can run, and its registration."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
+from ..tracing import transform_refusal
 from . import triton_launch
 from .dense import depthwise_dense
+from .table import Problem, register
 
 #: What it computes, and how far its trial may lie from float64, over the largest value. TF32 has ten bits.
 DTYPES = {torch.float32: 5e-3, torch.float16: 5e-3, torch.bfloat16: 3e-2}
@@ -17,8 +19,12 @@ DTYPES = {torch.float32: 5e-3, torch.float16: 5e-3, torch.bfloat16: 3e-2}
 LEAST_CAPABILITY = (8, 0)
 
 
-def refusal(input: Tensor) -> str | None:
-    """Why the back-end cannot take ``input``, or None where it can."""
+def refusal(problem: Problem) -> str | None:
+    """Why the back-end cannot serve ``problem``, or None where it can."""
+    return transform_refusal() or _input_refusal(problem.input)
+
+
+def _input_refusal(input: Tensor) -> str | None:
     if input.dtype not in DTYPES:
         return f'it computes float32, float16 and bfloat16, but the input is {input.dtype}'
     if input.device.type == 'cpu' and not triton_launch.interpreting():
@@ -80,3 +86,6 @@ def _error(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> 
         if ours is not None
     ]
     return max(error if error == error else float('inf') for error in errors)
+
+
+register('triton', triton_launch.forward, triton_launch.backward, refusal)

@@ -12,6 +12,7 @@ from pelk_mm.benchmarks.op.measure import benchmark_op
 from pelk_mm.benchmarks.op.variants import op_variants
 from pelk_mm.ops import available_backends
 from pelk_mm.ops.backends import choice
+from pelk_mm.ops.backends.dense import depthwise_dense
 
 TINY = {'kernel_size': 13, 'channels': 3, 'size': (9, 8), 'batch': 3, 'repeats': 1}
 
@@ -75,7 +76,7 @@ def test_images_are_rotated_beyond_the_cache(monkeypatch):
 
         def spy(input, *args, seen=seen):
             seen.append(input.data_ptr())
-            return choice.depthwise_dense(input, *args)
+            return depthwise_dense(input, *args)
 
         with monkeypatch.context() as patch:
             replace_backend(patch, 'fft', spy)
@@ -89,7 +90,7 @@ def test_images_are_rotated_beyond_the_cache(monkeypatch):
 
 
 def test_a_wrong_back_end_stops_the_benchmark(monkeypatch):
-    replace_backend(monkeypatch, 'fft', lambda *args: choice.depthwise_dense(*args) * 1.001)
+    replace_backend(monkeypatch, 'fft', lambda *args: depthwise_dense(*args) * 1.001)
     with pytest.raises(harness.GateError, match='fft K=13 is wrong by 1'):
         benchmark_op(**TINY)
 
@@ -100,7 +101,7 @@ def test_a_wrong_gradient_stops_the_benchmark(monkeypatch, what):
         tensors = {'input': input, 'weight': weight}
         # the right value, and a gradient that is off
         tensors[what] = 1.5 * tensors[what] - 0.5 * tensors[what].detach()
-        return choice.depthwise_dense(tensors['input'], tensors['weight'], *rest)
+        return depthwise_dense(tensors['input'], tensors['weight'], *rest)
 
     replace_backend(monkeypatch, 'fft', wrong)
     benchmark_op(**TINY, variants=['fft'])
@@ -144,7 +145,7 @@ def test_what_one_image_shows_to_be_too_slow_is_not_run(monkeypatch):
 
     def spy(input, *args):
         batches.append(len(input))
-        return choice.depthwise_dense(input, *args)
+        return depthwise_dense(input, *args)
 
     replace_backend(monkeypatch, 'fft', spy)
     result = benchmark_op(**TINY, variants=['fft', 'copy'], limit=1e-9)
