@@ -17,7 +17,7 @@ from ..checkpoints.deploy import is_deployed, switch_to_deploy
 from ..checkpoints.loading import load_weights
 from ..checkpoints.reading import read_checkpoint, safe_loading
 from ..utils.errors import CheckpointError, ConfigError, naming
-from .load_model import check_device
+from .load_model import check_device_flag
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -57,7 +57,7 @@ def load_backbone(
         ConfigError: It cannot be built, or the device is not there.
         CheckpointError: The checkpoint does not hold all of its weights.
     """
-    check_device(device)
+    check_device_flag(device)
     state = None if checkpoint is None else read_checkpoint(checkpoint, trust=trust)
     with (
         torch.random.fork_rng(),

@@ -13,6 +13,7 @@ from torch import nn
 from ..checkpoints.deploy import can_be_deployed, is_deployed, switch_to_deploy
 from ..checkpoints.loading import load_weights
 from ..checkpoints.reading import read_checkpoint, safe_loading
+from ..utils.devices import find_device, gpu_count, is_present
 from ..utils.errors import ConfigError, naming
 
 
@@ -34,7 +35,7 @@ def load_model(cfg: Config, checkpoint: str, device: str | None, deploy: bool, t
         CheckpointError: If the checkpoint does not fit.
     """
     device = device or ('cuda:0' if torch.cuda.is_available() else 'cpu')
-    check_device(device)
+    check_device_flag(device)
     state = read_checkpoint(checkpoint, trust=trust)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     model_cfg = cfg.model
@@ -63,15 +64,13 @@ def build_test_pipeline(cfg: Config) -> Compose:
         return Compose([TRANSFORMS.build(step) for step in steps])
 
 
-def check_device(device: str) -> None:
-    """Raise ConfigError unless ``device``, the value of ``--device``, is there."""
-    try:
-        kind = torch.device(device)
-    except RuntimeError as error:
-        raise ConfigError(f'--device {device!r} is not a device: expected cpu, cuda or cuda:N') from error
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if kind.type == 'cuda' and (kind.index or 0) >= count:
-        raise ConfigError(f'--device {device}: PyTorch sees {count} GPU(s) on this machine')
+def check_device_flag(name: str) -> None:
+    """Raise ConfigError unless ``name``, the value of ``--device``, is a device that is there."""
+    device = find_device(name)
+    if device is None:
+        raise ConfigError(f'--device {name!r} is not a device: expected cpu, cuda or cuda:N')
+    if not is_present(device):
+        raise ConfigError(f'--device {name}: PyTorch sees {gpu_count()} GPU(s) on this machine')
 
 
 def _dataset_meta(cfg: Config, checkpoint: dict) -> dict[str, Any]:

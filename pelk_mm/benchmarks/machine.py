@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from ..utils.devices import find_device, gpu_count, is_present
+
 CPU_CACHES = Path('/sys/devices/system/cpu/cpu0/cache')
 #: Environment variables that change what is timed; they stand beside the versions where they are set.
 VARIABLES = ('PELK_MM_BACKEND', 'TRITON_INTERPRET')
@@ -62,17 +64,12 @@ def check_device(name: torch.device | str) -> torch.device:
     Raises:
         ValueError: It is no device, of a type that cannot be measured here, or CUDA without a GPU.
     """
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device must be 'cpu' or 'cuda', but got {str(name)!r}") from error
-    if device.type not in ('cpu', 'cuda'):
+    device = find_device(name)
+    if device is None or device.type not in ('cpu', 'cuda'):
         raise ValueError(f"device must be 'cpu' or 'cuda', but got {str(name)!r}")
-    if device.type == 'cuda':
-        if not torch.cuda.is_available():
-            raise ValueError(f"device is '{device}', but torch sees no CUDA GPU here; use --device cpu")
-        if device.index is not None and device.index >= torch.cuda.device_count():
-            raise ValueError(f"device is '{device}', but torch sees {torch.cuda.device_count()} CUDA GPUs")
+    if not is_present(device):
+        seen = f'{gpu_count()} CUDA GPUs' if gpu_count() else 'no CUDA GPU here; use --device cpu'
+        raise ValueError(f"device is '{device}', but torch sees {seen}")
     return device
 
 

@@ -6,8 +6,7 @@ import signal
 import socket
 from collections.abc import Sequence
 
-import torch
-
+from ..utils.devices import gpu_count
 from ..utils.errors import LaunchError
 
 ALLOW_CPU = 'PELK_MM_ALLOW_CPU'
@@ -35,7 +34,7 @@ def check_launch(launcher: str) -> None:
         raise LaunchError(
             f'--launcher {launcher} needs the environment variable(s) {", ".join(missing)}: start it with {start}'
         )
-    if not torch.cuda.is_available() and launcher != 'pytorch':
+    if not gpu_count() and launcher != 'pytorch':
         raise LaunchError(f'--launcher {launcher} needs GPUs, and PyTorch sees none: use the pytorch launcher on CPU')
     check_devices(int(os.environ.get('LOCAL_WORLD_SIZE', 1)))
 
@@ -51,7 +50,7 @@ def check_devices(processes: int) -> None:
     """
     if processes < 1:
         raise LaunchError(f'the number of GPUs must be at least 1, but got {processes}')
-    present = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    present = gpu_count()
     if present == 0:
         if os.environ.get(ALLOW_CPU) != '1':
             raise LaunchError(
