@@ -66,7 +66,7 @@ def load_backbone(
         naming(f'the backbone of {cfg.filename}'),
     ):
         torch.manual_seed(seed)
-        backbone = revert_sync_batchnorm(MODELS.build(find_backbone(cfg)))
+        backbone = revert_sync_batchnorm(MODELS.build(backbone_config(cfg)))
         if state is None and hasattr(backbone, 'init_weights'):
             with _quiet():  # mmengine logs two lines a parameter
                 backbone.init_weights()
@@ -92,7 +92,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def find_backbone(cfg: Config) -> dict[str, Any]:
+def backbone_config(cfg: Config) -> dict[str, Any]:
     """The first ``backbone`` in ``cfg.model``, outermost first; ``cfg.model`` itself where it holds none."""
     pending: list[Mapping[str, Any]] = [cfg.model]
     while pending:

@@ -87,7 +87,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 ``lr_scale``, ``group_name`` and ``param_names``.
             module: Classifier, segmentor or detector with a ``backbone``, or a backbone itself.
         """
-        backbone, prefix = find_backbone(module)
+        backbone, prefix = backbone_with_depths(module)
         no_decay = _no_weight_decay_keywords(backbone)
         norm_params = {id(p) for m in module.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)}
         decay_type = self.paramwise_cfg.get('decay_type', 'layer_wise')
@@ -167,7 +167,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         return '\n'.join(rows)
 
 
-def find_backbone(model: nn.Module) -> tuple[nn.Module, str]:
+def backbone_with_depths(model: nn.Module) -> tuple[nn.Module, str]:
     """The module that knows the depths, and the prefix of its parameters' names.
 
     Args:

@@ -5,7 +5,7 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 
-from pelk_mm.apis.load_backbone import Normalisation, backbone_state, find_backbone, load_backbone, normalisation_of
+from pelk_mm.apis.load_backbone import Normalisation, backbone_config, backbone_state, load_backbone, normalisation_of
 from pelk_mm.checkpoints.deploy import DEPLOY_KEY
 from pelk_mm.models import PeLK
 from pelk_mm.utils.errors import CheckpointError, ConfigError
@@ -84,9 +84,9 @@ def test_a_pretrained_init_cfg_counts_as_initial(tmp_path):
 
 
 def test_where_the_backbone_is():
-    assert find_backbone(config()) == BACKBONE
-    assert find_backbone(Config({'model': {'type': 'TTA', 'module': {'inner': {'backbone': BACKBONE}}}})) == BACKBONE
-    assert find_backbone(Config({'model': BACKBONE})) == BACKBONE
+    assert backbone_config(config()) == BACKBONE
+    assert backbone_config(Config({'model': {'type': 'TTA', 'module': {'inner': {'backbone': BACKBONE}}}})) == BACKBONE
+    assert backbone_config(Config({'model': BACKBONE})) == BACKBONE
     load_backbone(named(BACKBONE))
 
 
