@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..utils.errors import DataError
-from .walk import spread
+from ..utils.spread import spread
 
 
 def check_same_classes(datasets: Sequence[tuple[str, Any]]) -> None:

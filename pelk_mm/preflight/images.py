@@ -7,7 +7,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from ..utils.errors import DataError
-from .walk import spread
+from ..utils.spread import spread
 
 _EXIF_ORIENTATION = 0x0112
 # Formats that every reader understands: one of these that Pillow cannot open is damaged, not exotic.

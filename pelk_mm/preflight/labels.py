@@ -9,9 +9,10 @@ from torch import nn
 
 from ..checkpoints.loading import unwrap
 from ..utils.errors import DataError
+from ..utils.spread import spread
 from .classes import check_listed_labels
 from .images import image_sizes
-from .walk import leaves, spread
+from .walk import leaves
 
 
 def check_labels(dataset: Any, model: nn.Module, loader: str, samples: int = 50) -> None:

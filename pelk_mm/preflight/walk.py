@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
 from ..engine.runner.repeatable_data import SeededSamples
 
 
@@ -53,8 +51,3 @@ def leaves(dataset: Any) -> Iterator[Any]:
         yield from leaves(dataset.dataset)
     else:
         yield dataset
-
-
-def spread(length: int, count: int) -> list[int]:
-    """Choose up to ``count`` indices over ``length``, evenly, the first and the last among them."""
-    return [int(i) for i in np.linspace(0, length - 1, min(count, length), dtype=int)]

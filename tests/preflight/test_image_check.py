@@ -2,7 +2,6 @@ import pytest
 from PIL import Image
 
 from pelk_mm.preflight.images import check_images
-from pelk_mm.preflight.walk import spread
 from pelk_mm.utils.errors import DataError
 
 
@@ -87,9 +86,3 @@ def test_a_large_set_is_sampled(dataset, monkeypatch):
     monkeypatch.setattr(Image, 'open', lambda path: opened.append(path) or real(path))
     check_images(dataset, 'train_dataloader', look_up=100, read=10)
     assert len(opened) == 10
-
-
-def test_spread_takes_both_ends():
-    assert spread(10, 4) == [0, 3, 6, 9]
-    assert spread(2, 50) == [0, 1]
-    assert spread(0, 50) == []

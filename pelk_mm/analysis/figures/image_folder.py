@@ -10,6 +10,8 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from ...utils.spread import spread
+
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 
 
@@ -27,8 +29,7 @@ def list_images(folder: str | Path, count: int) -> list[Path]:
     paths = sorted(path for path in Path(folder).rglob('*') if path.suffix.lower() in SUFFIXES and path.is_file())
     if not paths:
         raise ValueError(f'image folder {folder} holds no image: no file below it ends in {", ".join(SUFFIXES)}')
-    chosen = np.unique(np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int))
-    return [paths[i] for i in chosen]
+    return [paths[i] for i in spread(len(paths), count, nearest=True)]
 
 
 def read_image(path: str | Path, size: int, mean: Sequence[float], std: Sequence[float], rgb: bool = True) -> Tensor:

@@ -9,6 +9,7 @@ from mmengine.registry import DATASETS, TRANSFORMS, DefaultScope
 from PIL import Image
 
 from ...utils.pictures import paint_labels, sheet
+from ...utils.spread import spread
 from .baselines import Score, confusion_matrix, count_pixels, most_frequent_class_score, read_labels, score
 
 
@@ -87,7 +88,7 @@ class LabelledImages:
         """
         rows = [
             [self.image(i), *(paint_labels(ids, self.palette) for ids in (self.truth(i), self.prediction(i, folder)))]
-            for i in np.unique(np.linspace(0, len(self) - 1, count).round().astype(int)).tolist()
+            for i in spread(len(self), count, nearest=True)
         ]
         height, width = np.max([picture.shape[:2] for row in rows for picture in row], axis=0).tolist()
         scale = max(1.0, min_width / width)
