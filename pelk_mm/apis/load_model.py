@@ -13,6 +13,7 @@ from torch import nn
 from ..checkpoints.deploy import can_be_deployed, is_deployed, switch_to_deploy
 from ..checkpoints.loading import load_weights
 from ..checkpoints.reading import read_checkpoint, safe_loading
+from ..preflight.walk import innermost
 from ..utils.devices import find_device, gpu_count, is_present
 from ..utils.errors import ConfigError, naming
 
@@ -87,7 +88,4 @@ def _dataset_meta(cfg: Config, checkpoint: dict) -> dict[str, Any]:
 
 
 def _test_dataset(cfg: Config) -> Mapping:
-    node = cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
-    while 'dataset' in node:
-        node = node['dataset']
-    return node
+    return innermost(cfg.get('test_dataloader') or cfg.get('val_dataloader') or {})

@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from ..engine.config import task_of
+from ..preflight.walk import innermost
 from ..utils.errors import ConfigError, OutputError
 
 _VISUALIZATION_HOOKS = {
@@ -40,7 +41,7 @@ def enable_tta(cfg: Config) -> None:
         if missing:
             raise ConfigError(f'--tta needs {" and ".join(missing)} in the config {cfg.filename}, which has none')
         tta_model = None
-    dataset = _innermost(cfg.test_dataloader.dataset)
+    dataset = innermost(cfg.test_dataloader)
     pipeline = cfg.get('tta_pipeline') or _flip_pipeline(dataset.pipeline)
     cfg.model = ConfigDict(**(cfg.get('tta_model') or tta_model), module=cfg.model)
     dataset.pipeline = pipeline
@@ -109,9 +110,3 @@ def _flip_pipeline(pipeline: list) -> list:
         pack = {'type': 'PackDetInputs', 'meta_keys': keys}
     flips = [{'type': 'RandomFlip', 'prob': 1.0}, {'type': 'RandomFlip', 'prob': 0.0}]
     return [*first, {'type': 'TestTimeAug', 'transforms': [flips, [pack]]}]
-
-
-def _innermost(dataset: Any) -> Any:
-    while 'dataset' in dataset:
-        dataset = dataset['dataset']
-    return dataset

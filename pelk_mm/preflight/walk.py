@@ -19,6 +19,16 @@ def datasets_below(node: Any, key: str) -> Iterator[tuple[str, Mapping]]:
         yield from datasets_below(child, f'{key}.{name}')
 
 
+def innermost(dataset: Any) -> Any:
+    """Look through repeating and balancing wrappers, whose config holds one ``dataset``, or through a dataloader.
+
+    What joins several ``datasets`` is returned as it is; :func:`datasets_below` goes on into it.
+    """
+    while 'dataset' in dataset:
+        dataset = dataset['dataset']
+    return dataset
+
+
 def parts_of(dataset: Mapping) -> dict[str, str]:
     """Collect what a data set config says lies below its data_root: prefixes, and the annotation file."""
     prefix = dataset.get('data_prefix') or {}
