@@ -1,10 +1,11 @@
-"""Timings as Markdown tables that are as readable in a terminal: aligned, with ratios and what was not timed."""
+"""Timings as Markdown tables, with ratios and what was not timed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..utils.markdown import markdown
 from .harness import Measured, Timing
 
 #: Beside the timings of one run.
@@ -59,25 +60,6 @@ def error_of(timing: Timing) -> str:
 def describe(values: Mapping[str, Any]) -> str:
     """A line of names and values."""
     return ', '.join(f'{name} {value}' for name, value in values.items())
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """An aligned Markdown table, its first column to the left and the others to the right.
-
-    Raises:
-        ValueError: A row has another number of cells than the header.
-    """
-    if any(len(row) != len(header) for row in rows):
-        raise ValueError(f'every row must have {len(header)} cells, but got {[len(row) for row in rows]}')
-    widths = [max(3, *(len(row[i]) for row in (header, *rows))) for i in range(len(header))]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [cell.rjust(width) for cell, width in zip(cells, widths, strict=True)]
-        padded[0] = cells[0].ljust(widths[0])
-        return f'| {" | ".join(padded)} |'
-
-    rule = ['-' * widths[0], *('-' * (width - 1) + ':' for width in widths[1:])]
-    return '\n'.join([line(header), line(rule), *map(line, rows)])
 
 
 def milliseconds(seconds: float) -> str:

@@ -11,10 +11,18 @@ from mmengine.config import Config
 
 from ...engine.config import load_config
 from ...sparsity.weights import maskable_weights
+from ...utils.markdown import markdown
 from .complexity import Complexity
 from .count_config import build_counted, count_config
 from .paper_convention import is_sparse
 from .published_figures import COCO, CONVNEXT_T_GMACS, FORMS, ROWS, SPARSITY, Form
+
+_HEADER = (
+    *('model', 'image', 'counted', 'source'),
+    *('parameters: published', 'ours'),
+    *('FLOPs: published', 'ours', ''),
+    *('over ConvNeXt-T: published', 'ours'),
+)
 
 
 def count_published_rows(folder: Path) -> tuple[dict[str, Complexity], Complexity]:
@@ -101,31 +109,23 @@ def render_table(counts: Mapping[str, Complexity], convnext: Complexity) -> str:
     Raises:
         KeyError: A row was not counted.
     """
-    lines = [
-        '| model | image | counted | source | parameters: published | ours | FLOPs: published | ours | |'
-        ' over ConvNeXt-T: published | ours |',
-        '|---|---|---|---|---|---|---|---|---|---|---|',
-    ]
+    rows = []
     for row in ROWS:
         counted = counts[row.name]
-        over = (
-            f'+{row.gmacs - CONVNEXT_T_GMACS:g} G | +{(counted.macs - convnext.macs) / 1e9:.1f} G'
-            if row.shape == COCO and row.form == 'pelk'
-            else '|'
-        )
-        lines.append(
-            f'| {row.name} | {row.shape[0]}x{row.shape[1]} | {FORMS[row.form]} | {row.source} '
-            f'| {row.params:g} M | {counted.params_nonzero / 1e6:.2f} M | {_flops(row.gmacs, counted.macs)} | {over} |'
-        )
-    lines.append(
-        f'| Cascade Mask R-CNN ConvNeXt-T | {COCO[0]}x{COCO[1]} | {FORMS["dense"]} | paper | '
-        f'| {convnext.params / 1e6:.2f} M | {_flops(CONVNEXT_T_GMACS, convnext.macs)} | | |'
-    )
-    return '\n'.join(lines)
+        over = ('', '')
+        if row.shape == COCO and row.form == 'pelk':
+            over = f'+{row.gmacs - CONVNEXT_T_GMACS:g} G', f'+{(counted.macs - convnext.macs) / 1e9:.1f} G'
+        net = [row.name, f'{row.shape[0]}x{row.shape[1]}', FORMS[row.form], row.source]
+        params = f'{row.params:g} M', f'{counted.params_nonzero / 1e6:.2f} M'
+        rows.append([*net, *params, *_flops(row.gmacs, counted.macs), *over])
+    net = ['Cascade Mask R-CNN ConvNeXt-T', f'{COCO[0]}x{COCO[1]}', FORMS['dense'], 'paper']
+    params = '', f'{convnext.params / 1e6:.2f} M'
+    rows.append([*net, *params, *_flops(CONVNEXT_T_GMACS, convnext.macs), '', ''])
+    return markdown(_HEADER, rows, aligned=False)
 
 
-def _flops(published: float, macs: int) -> str:
-    """Three cells: published, ours, by how much ours is more."""
+def _flops(published: float, macs: int) -> tuple[str, str, str]:
+    """Published, ours, by how much ours is more."""
     gmacs = macs / 1e9
     shown = (f'{published:g}', f'{gmacs:.1f}') if published >= 100 else (f'{published:.1f}', f'{gmacs:.2f}')
-    return f'{shown[0]} G | {shown[1]} G | {100 * (gmacs / published - 1):+.1f} %'
+    return f'{shown[0]} G', f'{shown[1]} G', f'{100 * (gmacs / published - 1):+.1f} %'

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
+from ...utils.markdown import markdown
+
 
 def final_score(work_dir: str | Path, metric: str) -> float:
     """The last value of ``metric`` that a run has logged, e.g. ``'accuracy/top1'`` or ``'mIoU'``.
@@ -41,11 +43,10 @@ def run_table(groups: Mapping[str, Sequence[str | Path]], metric: str) -> str:
     Raises:
         FileNotFoundError, ValueError: As :func:`final_score`.
     """
-    lines = [f'| runs | number | {metric}, mean | std | lowest | highest |', '|---|---|---|---|---|---|']
+    rows = []
     for name, work_dirs in groups.items():
         scores = [final_score(work_dir, metric) for work_dir in work_dirs]
-        spread = f'{stdev(scores):.2f}' if len(scores) > 1 else '-'
-        lines.append(
-            f'| {name} | {len(scores)} | {mean(scores):.2f} | {spread} | {min(scores):.2f} | {max(scores):.2f} |'
-        )
-    return '\n'.join(lines)
+        deviation = f'{stdev(scores):.2f}' if len(scores) > 1 else '-'
+        numbers = f'{mean(scores):.2f}', deviation, f'{min(scores):.2f}', f'{max(scores):.2f}'
+        rows.append([name, str(len(scores)), *numbers])
+    return markdown(['runs', 'number', f'{metric}, mean', 'std', 'lowest', 'highest'], rows, aligned=False)

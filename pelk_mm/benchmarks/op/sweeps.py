@@ -9,8 +9,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from ...analysis.figures.charts import new_figure
+from ...utils.markdown import markdown
 from ..harness import Measured, Timing, above
-from ..tables import markdown, milliseconds
+from ..tables import milliseconds
 from .measure import benchmark_op
 from .variants import FLOOR, op_variants
 

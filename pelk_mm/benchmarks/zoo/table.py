@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ...analysis.counting.published_figures import FORMS, IMAGENET, ROWS, PublishedRow
+from ...utils.markdown import markdown
 from ..harness import Measured
-from ..tables import markdown, milliseconds, three_digits
+from ..tables import milliseconds, three_digits
 from .forms import by_groups, deployed
 
 Source = Literal['paper', 'README', 'note']
