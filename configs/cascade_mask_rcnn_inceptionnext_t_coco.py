@@ -1,14 +1,12 @@
 # Cascade Mask R-CNN with InceptionNeXt-T on COCO, 3x schedule, multi-scale crops: ConvNeXt-T's recipe, for the
 # authors publish none. So the norms of the outputs are this project's choice too.
+# Give it what inceptionnext_t_imagenet.py trains as PELK_MM_PRETRAINED.
 _base_ = [
-    './_base_/models/cascade_mask_rcnn.py',
+    './_base_/models/cascade_mask_rcnn_pretrained.py',
     './_base_/datasets/coco_instance.py',
     './_base_/schedules/schedule_3x.py',
     './_base_/runtime_detection.py',
 ]
-# File or URL of the classifier that inceptionnext_t_imagenet.py trains. 'none' trains from scratch,
-# far below the published figures.
-pretrained = '{{$PELK_MM_PRETRAINED:none}}'
 model = dict(
     backbone=dict(
         type='pelk_mm.InceptionNeXt',
@@ -19,5 +17,3 @@ model = dict(
     ),
     neck=dict(in_channels=[96, 192, 384, 768]),
 )
-if pretrained != 'none':
-    model['backbone']['init_cfg'] = dict(type='Pretrained', checkpoint=pretrained, prefix='backbone.')

@@ -1,20 +1,16 @@
 # Cascade Mask R-CNN with UniRepLKNet-T on COCO, 3x schedule, multi-scale crops: the authors' recipe, but in mixed
 # precision, which their config does not set.
+# Give it what unireplknet_t_imagenet.py trains as PELK_MM_PRETRAINED.
 _base_ = [
-    './_base_/models/cascade_mask_rcnn.py',
+    './_base_/models/cascade_mask_rcnn_pretrained.py',
     './_base_/datasets/coco_instance.py',
     './_base_/schedules/schedule_3x.py',
     './_base_/runtime_detection.py',
 ]
-# File or URL of the classifier that unireplknet_t_imagenet.py trains. 'none' trains from scratch,
-# far below the published figures.
-pretrained = '{{$PELK_MM_PRETRAINED:none}}'
 model = dict(
     backbone=dict(type='pelk_mm.UniRepLKNet', arch='tiny', drop_path_rate=0.3, branch_norm_cfg=dict(type='SyncBN')),
     neck=dict(in_channels=[80, 160, 320, 640]),
 )
-if pretrained != 'none':
-    model['backbone']['init_cfg'] = dict(type='Pretrained', checkpoint=pretrained, prefix='backbone.')
 optim_wrapper = dict(
     optimizer=dict(lr=1e-4),
     paramwise_cfg=dict(

@@ -1,19 +1,15 @@
 # UperNet with PeLK-T on ADE20K, 512x512, 160k iterations: the paper's recipe.
+# Give it what pelk_t_imagenet.py trains as PELK_MM_PRETRAINED.
 _base_ = [
     './_base_/models/upernet_pelk.py',
     './_base_/datasets/ade20k.py',
     './_base_/schedules/schedule_160k.py',
     './_base_/default_runtime.py',
 ]
-# File or URL of the classifier that pelk_t_imagenet.py trains; its zeros stay zero. 'none' trains from scratch,
-# far below the mIoU of the paper.
-pretrained = '{{$PELK_MM_PRETRAINED:none}}'
 crop_size = (512, 512)
 model = dict(
     data_preprocessor=dict(size=crop_size),
     backbone=dict(arch='tiny', drop_path_rate=0.4),
     test_cfg=dict(mode='slide', crop_size=crop_size, stride=(341, 341)),
 )
-if pretrained != 'none':
-    model['backbone']['init_cfg'] = dict(type='Pretrained', checkpoint=pretrained, prefix='backbone.')
 custom_hooks = [dict(type='pelk_mm.DynamicSparsityHook', mode='fixed')]

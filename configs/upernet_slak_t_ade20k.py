@@ -1,14 +1,12 @@
 # UperNet with SLaK-T on ADE20K, 512x512, 160k iterations: the authors' recipe, but in mixed precision, which their
 # config does not set, and with two images on each of eight GPUs where theirs has four on each of four.
+# Give it what slak_t_imagenet.py trains as PELK_MM_PRETRAINED.
 _base_ = [
-    './_base_/models/upernet.py',
+    './_base_/models/upernet_pretrained.py',
     './_base_/datasets/ade20k.py',
     './_base_/schedules/schedule_160k.py',
     './_base_/default_runtime.py',
 ]
-# File or URL of the classifier that slak_t_imagenet.py trains; its zeros stay zero. 'none' trains from scratch,
-# far below the published figures.
-pretrained = '{{$PELK_MM_PRETRAINED:none}}'
 crop_size = (512, 512)
 channels = [124, 249, 499, 998]
 model = dict(
@@ -18,6 +16,4 @@ model = dict(
     auxiliary_head=dict(in_channels=channels[2]),
     test_cfg=dict(mode='slide', crop_size=crop_size, stride=(341, 341)),
 )
-if pretrained != 'none':
-    model['backbone']['init_cfg'] = dict(type='Pretrained', checkpoint=pretrained, prefix='backbone.')
 custom_hooks = [dict(type='pelk_mm.DynamicSparsityHook', mode='fixed')]

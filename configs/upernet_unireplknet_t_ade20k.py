@@ -1,14 +1,12 @@
 # UperNet with UniRepLKNet-T on ADE20K, 512x512, 160k iterations: the authors' recipe, tested on whole images, but in
 # mixed precision, which their config does not set, and without its resize of test images to multiples of 32.
+# Give it what unireplknet_t_imagenet.py trains as PELK_MM_PRETRAINED.
 _base_ = [
-    './_base_/models/upernet.py',
+    './_base_/models/upernet_pretrained.py',
     './_base_/datasets/ade20k.py',
     './_base_/schedules/schedule_160k.py',
     './_base_/default_runtime.py',
 ]
-# File or URL of the classifier that unireplknet_t_imagenet.py trains. 'none' trains from scratch,
-# far below the published figures.
-pretrained = '{{$PELK_MM_PRETRAINED:none}}'
 crop_size = (512, 512)
 channels = [80, 160, 320, 640]
 model = dict(
@@ -17,8 +15,6 @@ model = dict(
     decode_head=dict(in_channels=channels),
     auxiliary_head=dict(in_channels=channels[2]),
 )
-if pretrained != 'none':
-    model['backbone']['init_cfg'] = dict(type='Pretrained', checkpoint=pretrained, prefix='backbone.')
 optim_wrapper = dict(
     paramwise_cfg=dict(
         # No layer decay.

@@ -1,5 +1,5 @@
 # Cascade Mask R-CNN with a PeLK backbone. The leaf gives arch, drop path and the neck's in_channels.
-_base_ = './cascade_mask_rcnn.py'
+_base_ = './cascade_mask_rcnn_pretrained.py'
 model = dict(
     backbone=dict(
         type='pelk_mm.PeLK',

@@ -1,6 +1,6 @@
 # A Cascade Mask R-CNN small enough for a CPU, trained from scratch: PeLK-atto with the kernels of the full-size nets,
 # heads a fifth as wide and a quarter as deep, and a few regions per image. For images of about 320 pixels.
-_base_ = './cascade_mask_rcnn_pelk.py'
+_base_ = './cascade_mask_rcnn.py'
 # SyncBN has nothing to synchronise with one process.
 norm_cfg = dict(type='BN', requires_grad=True)
 width = 48
@@ -11,6 +11,7 @@ few_regions = dict(num=64, pos_fraction=0.5)
 few_proposals = dict(nms_pre=500, max_per_img=200)
 model = dict(
     backbone=dict(
+        type='pelk_mm.PeLK',
         arch='atto',
         # The regularisation of a large net only slows a small one down.
         drop_path_rate=0.0,

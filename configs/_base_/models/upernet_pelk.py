@@ -1,5 +1,5 @@
 # UperNet with a PeLK backbone. The leaf gives arch, channels and num_classes.
-_base_ = './upernet.py'
+_base_ = './upernet_pretrained.py'
 model = dict(
     backbone=dict(
         type='pelk_mm.PeLK',

@@ -1,9 +1,10 @@
 # A UperNet small enough for a CPU, trained from scratch: PeLK-atto with the kernels of the full-size nets.
-_base_ = './upernet_pelk.py'
+_base_ = './upernet.py'
 # SyncBN has nothing to synchronise with one process and 8 images in it.
 norm_cfg = dict(type='BN', requires_grad=True)
 model = dict(
     backbone=dict(
+        type='pelk_mm.PeLK',
         arch='atto',
         # The regularisation of a large net only slows a small one down.
         drop_path_rate=0.0,
