@@ -12,10 +12,9 @@ from PIL import Image, ImageOps
 
 from ..engine.config import load_config, task_of
 from ..utils.errors import ConfigError, DataError
+from ..utils.pictures import IMAGE_SUFFIXES
 from .load_model import build_test_pipeline, load_model
 from .prediction_files import SUFFIXES, choose_files, write_boxes, write_classes, write_labels
-
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
 
 
 @dataclass(frozen=True)

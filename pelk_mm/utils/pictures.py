@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+#: What the names of images end in, in lower case, where the images of a folder are asked for.
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
 Palette = Sequence[Sequence[int]] | np.ndarray
 
 

@@ -10,9 +10,8 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from ...utils.pictures import IMAGE_SUFFIXES
 from ...utils.spread import spread
-
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 
 
 def list_images(folder: str | Path, count: int) -> list[Path]:
@@ -26,9 +25,9 @@ def list_images(folder: str | Path, count: int) -> list[Path]:
         raise ValueError(f'the number of images must be at least 1, but got {count}')
     if not Path(folder).is_dir():
         raise FileNotFoundError(f'image folder {folder} does not exist, or is not a folder')
-    paths = sorted(path for path in Path(folder).rglob('*') if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths = sorted(path for path in Path(folder).rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
     if not paths:
-        raise ValueError(f'image folder {folder} holds no image: no file below it ends in {", ".join(SUFFIXES)}')
+        raise ValueError(f'image folder {folder} holds no image: no file below it ends in {", ".join(IMAGE_SUFFIXES)}')
     return [paths[i] for i in spread(len(paths), count, nearest=True)]
 
 
