@@ -3,8 +3,10 @@
 Each check looks at a sample or at what the data set has read anyway, so that they take seconds on COCO and ImageNet.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from torch import nn
 
 from ..engine.launch import is_first_process
 from ..engine.runner.runner import SafeRunner
@@ -15,6 +17,14 @@ from .images import check_images
 from .labels import check_labels
 from .unbuilt import explain
 from .walk import leaves
+
+#: What is checked of every data set, in this order, given the data set without wrappers, the model and the loader's
+#: name. A check raises DataError. One of a new kind is a file of this package and an entry here.
+CHECKS: tuple[Callable[[Any, nn.Module, str], None], ...] = (
+    lambda dataset, _, loader: check_categories(dataset, loader),
+    check_labels,
+    lambda dataset, _, loader: check_images(dataset, loader),
+)
 
 
 def check_loaders(runner: SafeRunner, names: Sequence[str]) -> None:
@@ -28,17 +38,15 @@ def check_loaders(runner: SafeRunner, names: Sequence[str]) -> None:
 
     Raises:
         ConfigError: If a data set cannot be built.
-        DataError: If one is empty, or as the checks of this package say.
+        DataError: If one is empty, or as one of :data:`CHECKS` or ``check_same_classes`` says.
     """
     datasets = [(name, _build(runner, name)) for name in names]
     if not is_first_process():
         return
     for name, dataset in datasets:
-        for leaf in leaves(dataset):
-            check_categories(leaf, name)
-        check_labels(dataset, runner.model, name)
-        for leaf in leaves(dataset):
-            check_images(leaf, name)
+        for check in CHECKS:
+            for leaf in leaves(dataset):
+                check(leaf, runner.model, name)
     check_same_classes([(name, leaf) for name, dataset in datasets for leaf in leaves(dataset)])
 
 
