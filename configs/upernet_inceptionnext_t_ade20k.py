@@ -5,7 +5,7 @@ _base_ = [
     './_base_/models/upernet_pretrained.py',
     './_base_/datasets/ade20k.py',
     './_base_/schedules/schedule_160k.py',
-    './_base_/default_runtime.py',
+    './_base_/runtime_segmentation.py',
 ]
 crop_size = (512, 512)
 channels = [96, 192, 384, 768]

@@ -4,7 +4,7 @@ _base_ = [
     './_base_/models/upernet_pelk.py',
     './_base_/datasets/ade20k.py',
     './_base_/schedules/schedule_160k.py',
-    './_base_/default_runtime.py',
+    './_base_/runtime_segmentation.py',
 ]
 crop_size = (512, 512)
 model = dict(

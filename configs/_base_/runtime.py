@@ -1,5 +1,5 @@
 # What the three tasks share. Each has a file on top of this one that adds the toolbox to look names up in:
-# default_runtime.py (segmentation), runtime_classification.py, runtime_detection.py.
+# runtime_segmentation.py, runtime_classification.py, runtime_detection.py.
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),

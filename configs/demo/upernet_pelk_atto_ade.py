@@ -5,7 +5,7 @@ _base_ = [
     '../_base_/models/upernet_pelk_atto.py',
     '../_base_/datasets/ade20k.py',
     '../_base_/schedules/schedule_scratch.py',
-    '../_base_/default_runtime.py',
+    '../_base_/runtime_segmentation.py',
 ]
 data_root = '{{$PELK_MM_DATA:data}}/ade_tiny'
 crop_size = (512, 512)

@@ -3,7 +3,7 @@ _base_ = [
     '../_base_/models/upernet_pelk_atto.py',
     '../_base_/datasets/camvid.py',
     '../_base_/schedules/schedule_scratch.py',
-    '../_base_/default_runtime.py',
+    '../_base_/runtime_segmentation.py',
 ]
 crop_size = (256, 256)
 ignore_index = 11

@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/models/upernet_pelk_atto.py',
     '../_base_/datasets/ade20k.py',
     '../_base_/schedules/schedule_scratch.py',
-    '../_base_/default_runtime.py',
+    '../_base_/runtime_segmentation.py',
 ]
 data_root = '{{$PELK_MM_DATA:data}}/toy'
 # The classes of ADE20K that occur. Logits for all 150 would take three quarters of the training time.

@@ -7,7 +7,7 @@ from mmengine.config import Config
 
 from ..checkpoints.deploy import can_be_deployed, is_deployed
 from ..checkpoints.reading import read_checkpoint, safe_loading
-from ..engine.config import fit_to_device, load_config, set_dataloader_defaults, set_work_dir
+from ..engine.config import fit_to_device_with_notes, load_config, set_dataloader_defaults, set_work_dir
 from ..engine.launch import check_launch
 from ..engine.runner.runner import build_runner
 from ..engine.switch_to_deploy_hook import SwitchToDeployHook
@@ -75,7 +75,7 @@ def evaluate(
         if '://' not in checkpoint and is_deployed(read_checkpoint(checkpoint, trust=trust_checkpoint)):
             # Its weights are the average already, and that hook would keep a copy of the model in the trained form.
             cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks') or [] if not _averages(hook)]
-        runner = build_runner(cfg, trust_checkpoint, fit_to_device(cfg))
+        runner = build_runner(cfg, trust_checkpoint, fit_to_device_with_notes(cfg))
         if deploy and not can_be_deployed(runner.model):
             raise ConfigError(f'--deploy: the model of {config} has no module with switch_to_deploy()')
         check_loaders(runner, ['test_dataloader'])

@@ -11,7 +11,7 @@ from ..checkpoints.reading import read_checkpoint, safe_loading
 from ..engine.config import (
     enable_amp,
     enable_auto_scale_lr,
-    fit_to_device,
+    fit_to_device_with_notes,
     load_config,
     set_dataloader_defaults,
     set_work_dir,
@@ -78,7 +78,7 @@ def train(
         if tensorboard:
             enable_tensorboard(cfg)
         check_vis_backends(cfg)
-        notes = fit_to_device(cfg)
+        notes = fit_to_device_with_notes(cfg)
         notes += _choose_start(cfg, resume)
         notes += note_random_start(cfg)
         loaders = [name for name in ('train_dataloader', 'val_dataloader') if cfg.get(name) is not None]

@@ -117,7 +117,7 @@ def enable_auto_scale_lr(cfg: Config) -> None:
     cfg.auto_scale_lr.enable = True
 
 
-def fit_to_device(cfg: Config) -> list[str]:
+def fit_to_device_with_notes(cfg: Config) -> list[str]:
     """Replace what needs a GPU where there is none.
 
     Returns:

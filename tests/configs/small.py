@@ -9,7 +9,7 @@ from torch import nn
 
 from pelk_mm import models
 from pelk_mm.analysis.counting.weightless import build_weightless
-from pelk_mm.engine.config import fit_to_device, load_config, set_dataloader_defaults
+from pelk_mm.engine.config import fit_to_device_with_notes, load_config, set_dataloader_defaults
 
 ROOT = Path(__file__).parents[2] / 'configs'
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob('*.py') if '_base_' not in path.parts)
@@ -41,7 +41,7 @@ def resolved(name: str) -> Config:
 def small_config(name: str, data_root: Path, work_dir: Path) -> Config:
     """The config, so small that a step takes a second; nothing but the permitted is changed."""
     cfg = load_config(ROOT / name)
-    fit_to_device(cfg)
+    fit_to_device_with_notes(cfg)
     set_dataloader_defaults(cfg)
     old_root = cfg.train_dataloader.dataset.data_root
     cfg = Config(_shrink_scales(cfg._cfg_dict), filename=cfg.filename)

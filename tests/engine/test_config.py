@@ -5,7 +5,7 @@ from mmengine.config import Config
 from pelk_mm.engine.config import (
     enable_amp,
     enable_auto_scale_lr,
-    fit_to_device,
+    fit_to_device_with_notes,
     load_config,
     set_dataloader_defaults,
     set_work_dir,
@@ -97,9 +97,11 @@ def test_amp_becomes_float32_without_a_gpu(monkeypatch):
     cfg = make()
     assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
-    assert fit_to_device(cfg) == []
+    assert fit_to_device_with_notes(cfg) == []
     assert (cfg.optim_wrapper.loss_scale, cfg.env_cfg.dist_cfg.backend) == ('dynamic', 'nccl')
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    assert fit_to_device(cfg) == ['No GPU: training in float32, since mixed precision with loss scaling needs one']
+    assert fit_to_device_with_notes(cfg) == [
+        'No GPU: training in float32, since mixed precision with loss scaling needs one'
+    ]
     assert cfg.optim_wrapper == {'type': 'OptimWrapper', 'optimizer': {'type': 'SGD'}}
     assert cfg.env_cfg.dist_cfg.backend == 'gloo'
