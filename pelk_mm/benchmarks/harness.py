@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -141,6 +141,41 @@ def measure(
         result.timings.append(
             Timing(name, *spread, calls[name], variant.error, peaks[name], variant.kept_bytes),
         )
+    return result
+
+
+def measure_built(
+    names: Iterable[str],
+    build: Callable[[str], Iterable[Variant]],
+    *,
+    device: torch.device,
+    repeats: int,
+    limit: float | None = None,
+    rivals: Collection[str] = (),
+) -> Measured:
+    """Build variants, then time them as :func:`measure` does; a name that cannot be built is skipped with its reason.
+
+    Args:
+        names: What to build.
+        build: Gives the variants of a name.
+        device, repeats, limit: As for :func:`measure`.
+        rivals: Names whose :class:`GateError` is a reason to skip them; that of any other stops the run.
+
+    Raises:
+        GateError: Of a name that is no rival.
+        ValueError: As for :func:`measure`.
+    """
+    ready: list[Variant] = []
+    skipped: dict[str, str] = {}
+    for name in names:
+        try:
+            ready += build(name)
+        except Exception as error:  # a missing package, too little memory
+            if isinstance(error, GateError) and name not in rivals:
+                raise
+            skipped[name] = reason(error)
+    result = measure(ready, device=device, repeats=repeats, limit=limit)
+    result.skipped = skipped | result.skipped
     return result
 
 

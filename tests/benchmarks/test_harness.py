@@ -127,3 +127,18 @@ def test_gate():
 def test_best_median():
     result = Measured([Timing('a', 2, 1, 3, 1), Timing('b', 1, 1, 1, 1)])
     assert (result.median('a', 'b'), result.median('a'), result.median('c')) == (1, 2, None)
+
+
+def test_what_cannot_be_built_is_skipped_but_our_own_wrong_numbers_stop_the_run():
+    def build(name):
+        if name == 'absent':
+            raise ImportError('no such package')
+        if name == 'wrong':
+            raise harness.GateError('wrong by 1')
+        return [harness.Variant(form, lambda: None) for form in (name, f'{name}, deployed')]
+
+    result = harness.measure_built(['absent', 'a', 'wrong'], build, device=CPU, repeats=1, rivals=['wrong'])
+    assert [timing.name for timing in result.timings] == ['a', 'a, deployed']
+    assert result.skipped == {'absent': 'ImportError: no such package', 'wrong': 'wrong by 1'}
+    with pytest.raises(harness.GateError, match='wrong by 1'):
+        harness.measure_built(['a', 'wrong'], build, device=CPU, repeats=1)

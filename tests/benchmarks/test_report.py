@@ -8,7 +8,7 @@ from PIL import Image
 
 from pelk_mm.benchmarks import harness
 from pelk_mm.benchmarks.harness import Measured, Timing, above
-from pelk_mm.benchmarks.nets import evaluation, train_step
+from pelk_mm.benchmarks.nets import setting
 from pelk_mm.benchmarks.op import measure, sweeps
 from pelk_mm.benchmarks.op.sweeps import draw_sweep, sweep, sweep_rows, sweep_table
 from pelk_mm.benchmarks.op.table import op_table
@@ -57,7 +57,7 @@ def test_tables_are_aligned():
 @pytest.fixture
 def tiny(monkeypatch):
     monkeypatch.setattr(harness, 'SAMPLE_SECONDS', 0.0)
-    for module in (measure, evaluation, train_step):
+    for module in (measure, setting):
         monkeypatch.setattr(module, 'cache_bytes', lambda device: 0)
     monkeypatch.delenv('TRITON_INTERPRET', raising=False)
     monkeypatch.setattr(PeLK, 'arch_settings', {'speck': {'depths': (1, 1, 1, 1), 'channels': (8, 8, 8, 8)}})

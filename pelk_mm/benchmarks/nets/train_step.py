@@ -2,72 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..harness import GateError, Measured, Variant, check_run, measure, reason
-from ..machine import benchmark_settings, cache_bytes, check_device
+from ..harness import GateError, Measured, Variant
+from ..machine import benchmark_settings
 from ..rotation import Rotation
-from .evaluation import autocast, check_images, check_nets
-from .rivals import build_net, resolve_arch, weight_bytes
+from .rivals import build_net, weight_bytes
+from .setting import Setting, autocast
 
 NUM_CLASSES = 1000
 
 
-def benchmark_train(
-    *,
-    arch: str = 'tiny',
-    channels: Sequence[int] | None = None,
-    size: int = 224,
-    batch: int = 4,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = 'cpu',
-    repeats: int = 5,
-    compile: bool = False,
-    channels_last: bool = False,
-    tf32: bool = False,
-    limit: float | None = None,
-    nets: Collection[str] | None = None,
-) -> Measured:
-    """Time forward, cross-entropy on random labels, backward and AdamW of :data:`.rival_nets.RIVALS`.
+def benchmark_train(*, repeats: int = 5, **setting: Any) -> Measured:
+    """Time forward, cross-entropy on random labels, backward and AdamW of :data:`.rivals.RIVALS`.
 
-    A linear classifier of 1000 classes stands on the pooled last output. Arguments as for
-    :func:`.model_benchmark.benchmark_model`; float16 steps go through a ``GradScaler``. ``peak_bytes`` of a net counts
-    its weights and the states of its optimizer, ``kept_bytes`` what autograd saves for the backward pass (tensors that
-    share a storage once; weights, buffers and images not).
+    A linear classifier of 1000 classes stands on the pooled last output. float16 steps go through a ``GradScaler``.
+    ``peak_bytes`` of a net counts its weights and the states of its optimizer, ``kept_bytes`` what autograd saves for
+    the backward pass (tensors that share a storage once; weights, buffers and images not).
+
+    Args:
+        repeats: Samples of each net.
+        **setting: The other arguments of :class:`.setting.Setting`.
 
     Raises:
         GateError: The loss of a PeLK is no finite number.
         ValueError: An argument is out of its range.
     """
-    names, device = check_nets(nets), check_device(device)
-    check_run(repeats, limit)
-    check_images(size, batch, dtype)
-    resolved = resolve_arch(arch, channels)
+    common = Setting(repeats=repeats, **setting)
     generator = torch.Generator().manual_seed(0)
-    ready: list[Variant] = []
-    skipped: dict[str, str] = {}
-    with benchmark_settings(device, tf32), torch.enable_grad():
-        image = torch.randn(batch, 3, size, size, generator=generator).to(device)
-        images = Rotation(image, cache_bytes(device), channels_last=channels_last)
-        labels = torch.randint(NUM_CLASSES, (batch,), generator=generator).to(device)
-        for name in names:
-            try:
-                step = TrainStep(build_net(name, resolved), images, labels, dtype, compile, channels_last)
-                kept = step.kept_bytes()
-                step()  # makes the optimizer's states
-            except GateError:
-                raise
-            except Exception as problem:  # a missing package, too little memory
-                skipped[name] = reason(problem)
-                continue
-            ready.append(Variant(name, step, held_bytes=step.held_bytes(), kept_bytes=kept))
-        result = measure(ready, device=device, repeats=repeats, limit=limit)
-    result.skipped = skipped | result.skipped
-    return result
+    with benchmark_settings(common.place, common.tf32), torch.enable_grad():
+        images = common.images(generator)
+        labels = torch.randint(NUM_CLASSES, (common.batch,), generator=generator).to(common.place)
+
+        def build(name: str) -> Variant:
+            net = build_net(name, common.shape)
+            step = TrainStep(net, images, labels, common.dtype, common.compile, common.channels_last)
+            kept = step.kept_bytes()
+            step()  # makes the optimizer's states
+            return Variant(name, step, held_bytes=step.held_bytes(), kept_bytes=kept)
+
+        return common.measure(build)
 
 
 class TrainStep:

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ...layers.mixers.shiftwise import ShiftwiseConv
-from ..harness import GateError, Measured, Variant, check_run, gate, measure, reason
+from ..harness import Measured, Variant, check_run, gate, measure_built
 from ..machine import benchmark_settings, cache_bytes, check_device
-from ..nets.evaluation import DEPLOY_BAR, check_images, randomise_norms
+from ..nets.evaluation import DEPLOY_BAR, randomise_norms
+from ..nets.setting import check_images
 from ..rotation import Rotation
 
 
@@ -42,7 +43,7 @@ def benchmark_forms(
     A network has up to three forms: as trained; :func:`deployed`, if it has ``switch_to_deploy()``; and
     :func:`by_groups`, if it is one of ``loops``, with the definition of the shiftwise operator, a sum of slices, for
     its fast form. BatchNorms get random statistics, and a form that changes the output by more than
-    :data:`.model_benchmark.DEPLOY_BAR` is not timed.
+    :data:`~pelk_mm.benchmarks.nets.evaluation.DEPLOY_BAR` is not timed.
 
     Args:
         nets: By name, what builds the backbone.
@@ -62,26 +63,15 @@ def benchmark_forms(
     device = check_device(device)
     check_run(repeats, None)
     check_images(size, batch, torch.float32)
-    ready: list[Variant] = []
-    skipped: dict[str, str] = {}
     with benchmark_settings(device), torch.inference_mode():
         image = torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
         images = Rotation(image, cache_bytes(device))
-        for name, build in nets.items():
-            try:
-                forms = _forms(name, build, image[:1], device, name in loops)
-            except GateError as problem:
-                if name not in rivals:
-                    raise
-                skipped[name] = reason(problem)
-                continue
-            except Exception as problem:  # a missing package, too little memory
-                skipped[name] = reason(problem)
-                continue
-            ready += [Variant(form, partial(_run, net, images), error) for form, (net, error) in forms.items()]
-        result = measure(ready, device=device, repeats=repeats)
-    result.skipped = skipped | result.skipped
-    return result
+
+        def build(name: str) -> list[Variant]:
+            forms = _forms(name, nets[name], image[:1], device, name in loops)
+            return [Variant(form, partial(_run, net, images), error) for form, (net, error) in forms.items()]
+
+        return measure_built(nets, build, device=device, repeats=repeats, rivals=rivals)
 
 
 def _forms(

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pelk_mm.benchmarks import harness
-from pelk_mm.benchmarks.nets import evaluation, train_step
+from pelk_mm.benchmarks.nets import setting, train_step
 from pelk_mm.benchmarks.nets.evaluation import benchmark_model
 from pelk_mm.benchmarks.nets.rivals import RIVALS, build_net, resolve_arch
 from pelk_mm.benchmarks.nets.train_step import TrainStep, benchmark_train
@@ -19,8 +19,7 @@ SPECK = {'arch': 'speck', 'size': 32, 'batch': 2, 'repeats': 1}
 def small(monkeypatch):
     monkeypatch.setattr(PeLK, 'arch_settings', {'speck': {'depths': (1, 1, 1, 1), 'channels': (8, 8, 8, 8)}})
     monkeypatch.setattr(harness, 'SAMPLE_SECONDS', 0.0)
-    for module in (evaluation, train_step):
-        monkeypatch.setattr(module, 'cache_bytes', lambda device: 0)
+    monkeypatch.setattr(setting, 'cache_bytes', lambda device: 0)
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
