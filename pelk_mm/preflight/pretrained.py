@@ -24,7 +24,7 @@ def check_pretrained(model: nn.Module, shapes: Mapping[str, Mapping[str, torch.S
 
     Args:
         model: Built, not yet initialised; possibly inside a wrapper.
-        shapes: What files hold, as :func:`~.preflight.check_checkpoints` returns it; others are not looked at.
+        shapes: What files hold, as :func:`.files.check_checkpoints` returns it; others are not looked at.
 
     Raises:
         CheckpointError: Weights are missing or of another shape; the first ones are named.
@@ -40,14 +40,14 @@ def check_pretrained(model: nn.Module, shapes: Mapping[str, Mapping[str, torch.S
 
 
 def _check_backbone(backbone: nn.Module, prefix: str, held: Mapping[str, torch.Size], path: str) -> None:
-    own = {f'{prefix}{key}': value for key, value in backbone.state_dict().items() if not _OPTIONAL.fullmatch(key)}
-    missing = [key for key in own if key not in held]
-    mismatched = [key for key, value in own.items() if key in held and held[key] != value.shape]
+    needed = {f'{prefix}{key}': value for key, value in backbone.state_dict().items() if not _OPTIONAL.fullmatch(key)}
+    missing = [key for key in needed if key not in held]
+    mismatched = [key for key, value in needed.items() if key in held and held[key] != value.shape]
     if missing or mismatched:
         findings = {'missing': missing, 'of another shape': mismatched}
         text = '; '.join(f'{what}: {first_names(keys)}' for what, keys in findings.items() if keys)
         raise CheckpointError(
             f'checkpoint {path} (init_cfg) does not fit {type(backbone).__name__}: '
-            f'{len(own) - len(missing) - len(mismatched)} of {len(own)} keys match ({text}). Is it a checkpoint of '
-            'another network or variant? load_from starts from the part that fits'
+            f'{len(needed) - len(missing) - len(mismatched)} of {len(needed)} keys match ({text}). Is it a checkpoint '
+            'of another network or variant? load_from starts from the part that fits'
         )

@@ -103,12 +103,12 @@ class TrainStep:
             GateError: The loss is no finite number.
         """
         held = (*self.model.parameters(), *self.model.buffers(), self.images.next())  # copies of images share a storage
-        own = {tensor.untyped_storage().data_ptr() for tensor in held}
+        held_storages = {tensor.untyped_storage().data_ptr() for tensor in held}
         saved: dict[int, int] = {}
 
         def pack(tensor: Tensor) -> Tensor:
             storage = tensor.untyped_storage()
-            if storage.data_ptr() not in own:
+            if storage.data_ptr() not in held_storages:
                 saved[storage.data_ptr()] = storage.nbytes()
             return tensor  # which keeps the storage, so that its address stays its own
 

@@ -31,7 +31,7 @@ AXES = {'kernel_size': 'kernel size K (pixels)', 'size': 'height and width of th
 
 @dataclass(frozen=True)
 class Point:
-    """One run of :func:`.op_benchmark.benchmark_op` at ``value`` of a sweep's axis."""
+    """One run of :func:`.measure.benchmark_op` at ``value`` of a sweep's axis."""
 
     value: int
     result: Measured
@@ -57,7 +57,7 @@ def sweep(
     Args:
         axis: 'kernel_size' or 'size', a key of :data:`AXES`.
         values: Rising; kernel sizes are odd.
-        options: Of :func:`.op_benchmark.benchmark_op`, the other one of 'kernel_size' and 'size' among them (a map's
+        options: Of :func:`.measure.benchmark_op`, the other one of 'kernel_size' and 'size' among them (a map's
             size as one number), the central size not: it is the paper's.
         limit: Seconds a call.
         progress: Told what comes next.

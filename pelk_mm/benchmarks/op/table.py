@@ -8,7 +8,7 @@ from .variants import FLOOR, STOCK
 
 
 def op_table(result: Measured) -> str:
-    """Rows of :func:`.op_benchmark.benchmark_op`: how much faster than stock, contiguous and in the
+    """Rows of :func:`.measure.benchmark_op`: how much faster than stock, contiguous and in the
     better layout, and how far from a copy."""
     stock, floor = result.median(*STOCK), result.median(FLOOR)
     columns = [

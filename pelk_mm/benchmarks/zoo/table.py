@@ -66,7 +66,7 @@ def _mmpretrain(kind: str, channels: int, **arguments: Any) -> Mapping[str, Any]
 _CONVNEXT_T = _mmpretrain('ConvNeXt', 768, arch='tiny', gap_before_final_norm=False)
 _REPLKNET_31B = _mmpretrain('RepLKNet', 1024, arch='31B')
 _SWIN_T = _mmpretrain('SwinTransformer', 768, arch='tiny', pad_small_map=True)  # windows of 7, whatever the image
-#: Beside :data:`.published_rows.ROWS`: mmpretrain's networks.
+#: Beside :data:`~pelk_mm.analysis.counting.published_figures.ROWS`: mmpretrain's networks.
 REFERENCES = (
     PublishedRow('ConvNeXt-T', 'slak_t_imagenet', IMAGENET, 28, 4.5, 'README', 'dense', _CONVNEXT_T),
     PublishedRow('RepLKNet-31B', 'slak_t_imagenet', IMAGENET, 79, 15.3, 'README', 'deployed', _REPLKNET_31B),
@@ -123,7 +123,7 @@ def render_zoo(counts: Mapping[str, Counts], timed: Measured, batch: int, config
 
     Args:
         counts: By name.
-        timed: The timings, under the names that :mod:`.zoo_benchmark` gives them, and reasons where there are none.
+        timed: The timings, under the names that :mod:`.forms` gives them, and reasons where there are none.
         batch: Images a call.
         configs: Where the configs lie, seen from the page.
     """
