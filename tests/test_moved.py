@@ -3,10 +3,10 @@
 import importlib
 import os
 import pickle
-import subprocess
 import sys
 
 import pytest
+from children import run
 
 from pelk_mm.moved import PLACES, keep_old_paths
 
@@ -67,8 +67,10 @@ def test_the_finder_is_installed_once():
     assert sys.meta_path == before
 
 
+@pytest.mark.processes
 def test_the_package_imports_none_of_them():
     code = 'import warnings; warnings.filterwarnings("error", ".*has moved"); import pelk_mm, sys; '
     code += 'import pkgutil, importlib\n'
     code += 'for found in pkgutil.walk_packages(pelk_mm.__path__, "pelk_mm."): importlib.import_module(found.name)'
-    subprocess.run([sys.executable, '-c', code], check=True, timeout=300, env={**os.environ, 'TRITON_INTERPRET': '1'})
+    done = run([sys.executable, '-c', code], env={**os.environ, 'TRITON_INTERPRET': '1'})
+    assert done.returncode == 0, done.stderr
