@@ -38,7 +38,7 @@ def depthwise_dense(input: Tensor, weight: Tensor, rows: Segments, columns: Segm
     # oneDNN's float16 depthwise convolution hangs for minutes on wide rows (torch 2.11, avx512_fp16)
     hangs = dtype == torch.float16 and max(kh, kw) > WIDEST_FAST_ROW
     # Where oneDNN lacks the type (bfloat16 without AVX-512), torch's own kernels sum an image's gradient tap by tap in
-    # it: 49 x 3 taps are off by 3 % of the largest gradient, 51 x 51 by 13 %. In float32 it takes no longer.
+    # it: 49 x 3 taps are off by 3 % of the largest gradient, 51 x 51 by 13 %.
     is_rough = needs_grad and dtype in (torch.float16, torch.bfloat16) and not exporting()
     in_float32 = on_cpu and (hangs or is_rough)
     if in_float32:
