@@ -30,12 +30,12 @@ def load_weights(model: nn.Module, checkpoint: dict, source: str, demand_all: bo
     state = {key.removeprefix('module.'): value for key, value in checkpoint['state_dict'].items()}
     missing, unexpected, mismatched = _load(model, state)
     # Old checkpoints lack this counter, which only a cumulative moving average reads.
-    missing, own = (
+    missing, in_model = (
         [key for key in keys if not key.endswith('num_batches_tracked')] for keys in (missing, model.state_dict())
     )
     if not (missing or unexpected or mismatched):
         return
-    loaded = max(len(own) - len(missing) - len(mismatched), 0)
+    loaded = max(len(in_model) - len(missing) - len(mismatched), 0)
     findings = '; '.join(
         f'{name}: {first_names(keys)}'
         for name, keys in (('missing', missing), ('unexpected', unexpected), ('of another shape', mismatched))
@@ -44,11 +44,11 @@ def load_weights(model: nn.Module, checkpoint: dict, source: str, demand_all: bo
     if loaded == 0 or (demand_all and (missing or mismatched)):
         needed = 'all' if demand_all else 'at least some'
         raise CheckpointError(
-            f'checkpoint {source} does not fit the model of the config: {loaded} of {len(own)} keys match, '
+            f'checkpoint {source} does not fit the model of the config: {loaded} of {len(in_model)} keys match, '
             f'{needed} must ({findings}). Is it a checkpoint of another architecture?'
         )
     print_log(
-        f'Checkpoint {source} fits in part, {loaded} of {len(own)} keys; {findings}',
+        f'Checkpoint {source} fits in part, {loaded} of {len(in_model)} keys; {findings}',
         logger='current',
         level=logging.WARNING,
     )
@@ -89,6 +89,6 @@ def _load(model: nn.Module, state: dict) -> tuple[list[str], list[str], list[str
         mismatched = re.findall(r'size mismatch for ([^:\s]+):', str(error))
         if not mismatched:
             raise
-        own = model.state_dict().keys()
-        return sorted(own - state.keys()), sorted(state.keys() - own), mismatched
+        in_model = model.state_dict().keys()
+        return sorted(in_model - state.keys()), sorted(state.keys() - in_model), mismatched
     return list(keys.missing_keys), list(keys.unexpected_keys), []

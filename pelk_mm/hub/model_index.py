@@ -30,7 +30,7 @@ def register_model_index() -> list[str]:
     hub = _model_hub()
     root = find_index_folder()
     metafiles = {path: _names(path) for path in _imported(root)}
-    names = sorted(name for of_file in metafiles.values() for name in of_file)
+    names = sorted(name for model_names in metafiles.values() for name in model_names)
     taken = [name for name in names if hub.has(name)]
     if names and taken == names:
         return names
@@ -39,8 +39,8 @@ def register_model_index() -> list[str]:
             f'mmpretrain already knows a model called {taken[0]!r}, which is not from {root / INDEX}: '
             'call register_model_index() before what registered it'
         )
-    for path, of_file in metafiles.items():
-        if of_file:
+    for path, model_names in metafiles.items():
+        if model_names:
             hub.register_model_index(path, config_prefix=root)
     return names
 

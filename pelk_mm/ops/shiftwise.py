@@ -111,7 +111,7 @@ def by_groups(
             wide = wide + _shifted(rows[:, every, edge_rows[:, i]], shift, width, dim=3)
             tall = tall + _shifted(columns[:, every, edge_columns[:, i]], shift, height, dim=2)
     centre = small[..., edge : edge + height, edge : edge + width]
-    return wide, tall, sum((centre[:, every, own] for own in identity), torch.zeros_like(input))
+    return wide, tall, sum((centre[:, every, chosen] for chosen in identity), torch.zeros_like(input))
 
 
 def by_stripes(

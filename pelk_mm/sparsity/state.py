@@ -53,20 +53,20 @@ def unpack(entry: object, weights: Mapping[str, Tensor], units: Units) -> Sparsi
         wanted = ', '.join(_ENTRIES)
         raise CheckpointError(f'the entry {SPARSITY_KEY!r} of the checkpoint must be a dict of {wanted}: it is damaged')
     shapes, masks = entry['shapes'], entry['masks']
-    own = {name: list(weight.shape) for name, weight in weights.items()}
+    in_model = {name: list(weight.shape) for name, weight in weights.items()}
     findings = {
-        'missing': [name for name in own if name not in shapes],
-        'additional': [name for name in shapes if name not in own],
+        'missing': [name for name in in_model if name not in shapes],
+        'additional': [name for name in shapes if name not in in_model],
         'of another shape': [
             f'{name} ({shapes[name]} in the checkpoint, {shape} in the model)'
-            for name, shape in own.items()
+            for name, shape in in_model.items()
             if name in shapes and list(shapes[name]) != shape
         ],
         'no mask of the weight': [
-            name for name, mask in masks.items() if name in own and not fits(mask, own[name], units)
+            name for name, mask in masks.items() if name in in_model and not fits(mask, in_model[name], units)
         ],
     }
-    findings['additional'] += [name for name in masks if name not in own and name not in shapes]
+    findings['additional'] += [name for name in masks if name not in in_model and name not in shapes]
     if any(findings.values()):
         text = '; '.join(f'{what}: {first_names(names)}' for what, names in findings.items() if names)
         raise CheckpointError(

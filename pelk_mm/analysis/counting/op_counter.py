@@ -124,8 +124,8 @@ def _batch_norm(training: int | None) -> Formula:
     """BatchNorm: 2 an element, 1 without weights; like the other norms where it takes the batch's statistics."""
 
     def formula(args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> int:
-        own = training is not None and bool(args[training])
-        return args[0].numel() * ((4 if own else 1) + (args[1] is not None))
+        by_batch = training is not None and bool(args[training])
+        return args[0].numel() * ((4 if by_batch else 1) + (args[1] is not None))
 
     return formula
 

@@ -127,10 +127,10 @@ def kill_tree(pid: int) -> None:
         for children in Path(f'/proc/{parent}/task').glob('*/children'):
             with suppress(OSError):
                 pids += map(int, children.read_text().split())
-    for one in pids:
+    for process in pids:
         with suppress(ProcessLookupError):
-            os.kill(one, signal.SIGKILL)
-    while any(_lives(one) for one in pids):
+            os.kill(process, signal.SIGKILL)
+    while any(_lives(process) for process in pids):
         time.sleep(_POLL_SECONDS)
 
 

@@ -106,14 +106,14 @@ def benchmark_op(
 def _hopeless(candidate: Candidate, case: Case, limit: float) -> bool:
     """Whether one image alone takes so long that the batch is far above ``limit``: it is not waited for."""
     image = candidate.images.next()
-    one = image.detach()[:1].requires_grad_(case.backward)
+    first_image = image.detach()[:1].requires_grad_(case.backward)
     cotangent = candidate.cotangents.next()[:1] if case.backward else None
     # Images run in turn on a CPU, side by side on a GPU, where the first call may also compile: only the second counts.
     images, calls = (1.0, 2) if image.is_cuda else (max(1.0, len(image) / 2), 1)
     seconds = 0.0
     for _ in range(calls):
         begin = time.perf_counter()
-        candidate(one, cotangent)
+        candidate(first_image, cotangent)
         if image.is_cuda:
             torch.cuda.synchronize(image.device)
         seconds = time.perf_counter() - begin

@@ -59,11 +59,11 @@ def describe_run(runner: Any) -> dict[str, Any]:
         'processes': get_world_size(),
         'batch_size': getattr(loader.batch_sampler, 'batch_size', loader.batch_size),
         'samples': len(loader.dataset) if hasattr(loader.dataset, '__len__') else None,
-        'optimizers': {name: type(one.optimizer).__name__ for name, one in optimizers.items()},
+        'optimizers': {name: type(wrapper.optimizer).__name__ for name, wrapper in optimizers.items()},
         'groups': [
             [names.get(id(parameter), '') for parameter in group['params']]
-            for one in optimizers.values()
-            for group in one.optimizer.param_groups
+            for wrapper in optimizers.values()
+            for group in wrapper.optimizer.param_groups
         ],
         'schedulers': [type(scheduler).__name__ for scheduler in schedulers],
         'environment': {

@@ -46,8 +46,8 @@ def collect_run_state(runner: Any, meta: dict) -> dict[str, Any]:
         'validated': validating,
         'settings': describe_run(runner) if hasattr(runner, 'settings') else None,
     }
-    own = {'random': loop.random_state if validating else get_random_state(), 'digest': _digest(model)}
-    processes = all_gather_object(own)
+    state_here = {'random': loop.random_state if validating else get_random_state(), 'digest': _digest(model)}
+    processes = all_gather_object(state_here)
     if len({process.pop('digest') for process in processes}) > 1:
         all_buffers = all_gather_object({name: buffer.cpu() for name, buffer in model.named_buffers()})
         for process, buffers in zip(processes, all_buffers, strict=True):

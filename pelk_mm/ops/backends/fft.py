@@ -205,10 +205,10 @@ def _kernel_spectrum(weight: Tensor, plan: _Plan) -> Tensor:
     kept = weight[:, 0, plan.rows.kept, plan.columns.kept].to(plan.dtype.to_real())
     n, m = plan.period
     if plan.tabled:
-        of_rows, of_columns = plan.tables(plan.dtype)
-        waves = torch.view_as_real(of_columns.T.contiguous()).flatten(1)
+        row_table, column_table = plan.tables(plan.dtype)
+        waves = torch.view_as_real(column_table.T.contiguous()).flatten(1)
         by_columns = torch.view_as_complex((kept @ waves).unflatten(2, (m, 2)))
-        return torch.bmm(of_rows.expand(len(kept), -1, -1), by_columns)
+        return torch.bmm(row_table.expand(len(kept), -1, -1), by_columns)
     kernel = expand(kept.unsqueeze(1), plan.rows.sizes, plan.columns.sizes).squeeze(1)
     placed = F.pad(kernel, (0, m - kernel.shape[2], 0, n - kernel.shape[1]))
     return torch.fft.ifft2(placed.roll((-plan.rows.radius, -plan.columns.radius), (1, 2)))
@@ -221,8 +221,8 @@ def _segment_sums(correlation: Tensor, plan: _Plan) -> Tensor:
     """
     correlation = correlation.to(torch.complex128)
     if plan.tabled:
-        of_rows, of_columns = plan.tables(torch.complex128)
-        return (torch.bmm(of_rows.T.expand(len(correlation), -1, -1), correlation) @ of_columns).real
+        row_table, column_table = plan.tables(torch.complex128)
+        return (torch.bmm(row_table.T.expand(len(correlation), -1, -1), correlation) @ column_table).real
     reach = plan.rows.radius, plan.columns.radius
     lags = torch.fft.ifft2(correlation).real.roll(reach, (1, 2))
     return pool(lags[:, : 2 * reach[0] + 1, : 2 * reach[1] + 1], plan.rows.sizes, plan.columns.sizes)

@@ -60,7 +60,7 @@ def shared_conv2d_backward(
     assert backward is not None, backend  # the table runs the others without this op
     with without_autocast(input.device.type):
         grads = backward(grad, input, weight, tuple(rows), tuple(columns), mask[0], mask[1])
-    grad_input, grad_weight = (grad.new_empty(0) if own is None else own for own in grads)
+    grad_input, grad_weight = (grad.new_empty(0) if result is None else result for result in grads)
     return grad_input, grad_weight
 
 
@@ -99,7 +99,7 @@ def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, No
     grad_input = grad_weight = grad_bias = None
     if any(mask):
         both = torch.ops.pelk_mm.shared_conv2d_backward(grad, input, weight, ctx.rows, ctx.columns, ctx.backend, mask)
-        grad_input, grad_weight = (own if needed else None for own, needed in zip(both, mask, strict=True))
+        grad_input, grad_weight = (result if needed else None for result, needed in zip(both, mask, strict=True))
     if ctx.needs_input_grad[4]:
         # in float64: a plain sum may nearly cancel
         grad_bias = grad.sum(0 if ctx.bias_is_map else (0, 2, 3), dtype=torch.float64).to(grad.dtype)

@@ -1,5 +1,5 @@
 """A run stopped anywhere and resumed ends bit by bit like the run that never stopped. Here it stops inside the test
-process, which costs little; tests/tools/test_check_resume.py kills real processes."""
+process, which costs little; tests/tools/test_check_resume_tool.py kills real processes."""
 
 from pathlib import Path
 
