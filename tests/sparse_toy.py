@@ -4,6 +4,7 @@ import copy
 import math
 
 import torch
+from forked import forget_earlier_runs
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import HOOKS, MODELS
@@ -98,6 +99,7 @@ def make_trainer(config):
         arguments = {'work_dir': work_dir, 'resume': resume, 'overwrite': overwrite}
         options = {key.replace('__', '.'): value for key, value in options.items()}
         custom = [{'type': 'DensityRecordHook'}, *hooks] if hooks else []
+        forget_earlier_runs()
         return train(config, cfg_options={**base, 'custom_hooks': custom, **options}, **arguments)
 
     return run

@@ -19,8 +19,11 @@ def load_tool(name):
 
 
 def run(name, *args):
-    """Run a tool in this process; return its exit status."""
+    """Run a tool in this process as if in one of its own; return its exit status."""
+    from forked import forget_earlier_runs
+
     from pelk_mm.utils.cli import run_tool
 
+    forget_earlier_runs()
     main = load_tool(name).main
     return run_tool(lambda: main([str(arg) for arg in args]))
