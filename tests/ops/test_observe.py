@@ -130,6 +130,7 @@ def test_another_thread_is_not_observed():
     assert [was_inside for _, was_inside in outputs] == [False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('backend', [b for b in available_backends() if b != 'triton'])
 def test_observers_do_not_reach_into_a_graph(backend):
     torch._dynamo.reset()

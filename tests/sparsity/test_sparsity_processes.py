@@ -1,36 +1,36 @@
 """Two processes with different data keep the same masks."""
 
+import copy
 import os
-import subprocess
-import sys
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from children import LIMIT, started
-from forked import free_port
-
-pytestmark = [pytest.mark.slow, pytest.mark.processes]
-
-TESTS = Path(__file__).parents[1]
-RANK = """
-import copy
-import os
-import sys
-
-import torch
+from forked import Training
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from pelk_mm import DynamicSparsityHook
 from pelk_mm.sparsity.state import check_identical
-from pelk_mm.apis.train import train
+
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
+
+CHANGES = """
+train_cfg = dict(by_epoch=True, max_epochs=3)
+randomness = dict(seed=3, diff_rank_seed=True)
+train_dataloader['dataset'] = dict(type='ToyData', size=24)
+model = dict(type='ToyModel', width=30)
+custom_hooks = [
+    dict(type='pelk_mm.DynamicSparsityHook', update_interval=2, sparsity=0.6),
+    dict(type='FindingsHook'),
+]
+"""
 
 
-@HOOKS.register_module()
-class FirstGradients(Hook):
+class FindingsHook(Hook):
+    """Keeps the first gradients of this process's own batch; at the end, writes down all that the tests look at."""
+
     priority = 'HIGHEST'
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
@@ -39,32 +39,22 @@ class FirstGradients(Hook):
             model(**data_batch, mode='loss')['loss'].backward()
             self.first = {n: (w.detach().clone(), w.grad) for n, w in model.named_parameters() if w.ndim > 1}
 
+    def after_run(self, runner):
+        sparse = next(hook for hook in runner.hooks if isinstance(hook, DynamicSparsityHook))
+        masks = {name: mask.clone() for name, mask in sparse.state.masks.items()}
+        rank = int(os.environ['RANK'])
+        try:
+            sparse.state.masks['backbone.0.weight'][0, 0] ^= rank == 1
+            check_identical(sparse.state.masks, 'in this test')
+            message = ''
+        except RuntimeError as error:
+            message = str(error)
+        seeds = (runner.seed, sparse.state.seed)
+        torch.save({'masks': masks, 'first': self.first, 'message': message, 'seeds': seeds}, f'rank{rank}.pt')
 
-runner = train(sys.argv[1], launcher='pytorch')
-sparse = next(hook for hook in runner.hooks if isinstance(hook, DynamicSparsityHook))
-masks = {name: mask.clone() for name, mask in sparse.state.masks.items()}
-rank = int(os.environ['RANK'])
-try:
-    sparse.state.masks['backbone.0.weight'][0, 0] ^= rank == 1
-    check_identical(sparse.state.masks, 'in this test')
-    message = ''
-except RuntimeError as error:
-    message = str(error)
-first = next(hook for hook in runner.hooks if isinstance(hook, FirstGradients)).first
-seeds = (runner.seed, sparse.state.seed)
-torch.save({'masks': masks, 'first': first, 'message': message, 'seeds': seeds}, f'rank{rank}.pt')
-os._exit(0)  # at once: while the interpreter ends, a thread of the process group may still abort it
-"""
-HOOKS = """
-train_cfg = dict(by_epoch=True, max_epochs=3)
-randomness = dict(seed=3, diff_rank_seed=True)
-train_dataloader['dataset'] = dict(type='ToyData', size=24)
-model = dict(type='ToyModel', width=30)
-custom_hooks = [
-    dict(type='pelk_mm.DynamicSparsityHook', update_interval=2, sparsity=0.6),
-    dict(type='FirstGradients'),
-]
-"""
+
+def register():
+    HOOKS.register_module(module=FindingsHook)
 
 
 @pytest.fixture(scope='module')
@@ -73,21 +63,11 @@ def ranks(tmp_path_factory):
     from toy_task import CONFIG
 
     folder = tmp_path_factory.mktemp('processes')
-    (folder / 'toy.py').write_text(CONFIG + HOOKS)
-    (folder / 'rank.py').write_text(RANK)
-    port = str(free_port())
-    env = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(TESTS), str(TESTS.parent)]), 'OMP_NUM_THREADS': '1'}
-    env['PELK_MM_ALLOW_CPU'] = '1'
-    env |= {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': port, 'WORLD_SIZE': '2', 'CUDA_VISIBLE_DEVICES': ''}
-    command = [sys.executable, 'rank.py', 'toy.py']
-    options = {'cwd': folder, 'stdout': subprocess.DEVNULL, 'stderr': subprocess.PIPE}
-    with ExitStack() as stack:
-        processes = [
-            stack.enter_context(started(command, env={**env, 'RANK': str(rank), 'LOCAL_RANK': str(rank)}, **options))
-            for rank in range(2)
-        ]
-        errors = [process.communicate(timeout=LIMIT)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], errors
+    (folder / 'toy.py').write_text(CONFIG + CHANGES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        training = Training('output.txt', {'config': 'toy.py'}, 2, register)
+        assert training.wait() == 0, Path('output.txt').read_text()
     return [torch.load(folder / f'rank{rank}.pt') for rank in range(2)]
 
 
