@@ -99,11 +99,9 @@ class Graphs:
 
 @pytest.mark.slow
 @pytest.mark.parametrize('compiler', ['aot_eager', 'inductor'])
-def test_compiled_output_and_gradients(compiler, monkeypatch):
+def test_compiled_output_and_gradients(compiler):
     """The first call of a compiled function runs in another mode than the later ones: both are compared."""
     torch._dynamo.reset()
-    # which vector instructions there are, inductor learns by starting Python ten times
-    monkeypatch.setattr('torch._inductor.config.cpp.vec_isa_ok', False)
     tensors = (images('slice', torch.float64, (20, 21)), draw(5, 3, 3, seed=1), draw(5, seed=2))
     compiled = torch.compile(peripheral, fullgraph=True, backend=compiler)
     expected = gradients(lambda *t: peripheral(*t, backend='dense'), tensors)
