@@ -1,6 +1,7 @@
 """What every command-line tool does around its work: one clear line for an error, and the right exit status."""
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -92,10 +93,11 @@ def run_tool(main: Callable[[], int | None]) -> int:
 
 
 def _leave_process_group() -> None:
-    """Close the connections to the other processes: their threads, alive at exit, would now and then abort it."""
+    """Close the connections to the other processes and end their threads, which would now and then abort an exit."""
     distributed = sys.modules.get('torch.distributed')
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
+        gc.collect()  # a model wrapped for several processes refers to itself, and keeps the group alive
 
 
 def report(line: str) -> None:

@@ -93,6 +93,25 @@ def test_two_cpu_processes_train_from_any_folder(toy_config, tmp_path, environme
     assert 'Traceback' not in done.stderr
 
 
+THREADS_LEFT = """
+from pathlib import Path
+from pelk_mm.apis.train import train
+from pelk_mm.utils.cli import run_tool
+status = run_tool(lambda: train('toy.py', launcher='pytorch') and None)
+threads = [(thread / 'comm').read_text().strip() for thread in Path('/proc/self/task').iterdir()]
+print(status, *(name for name in threads if name.startswith('pt_')))
+"""
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='finds threads in /proc')
+def test_no_thread_of_the_process_group_is_left(toy_config, tmp_path, environment):
+    """One that is alive while the interpreter ends may abort it: the run was good, its exit status was not."""
+    alone = {'RANK': '0', 'LOCAL_RANK': '0', 'WORLD_SIZE': '1', 'LOCAL_WORLD_SIZE': '1', 'MASTER_ADDR': '127.0.0.1'}
+    env = {**environment, **alone, 'MASTER_PORT': str(free_port()), 'PELK_MM_ALLOW_CPU': '1'}
+    done = run_process([sys.executable, '-c', THREADS_LEFT], cwd=tmp_path, env=env)
+    assert done.stdout.strip().split('\n')[-1] == '0', done.stdout + done.stderr[-3000:]
+
+
 def test_checks_before_launching(toy_config, capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
