@@ -10,6 +10,8 @@ from pelk_mm.analysis.counting.published_rows import count_published_rows, rende
 from pelk_mm.utils.errors import ConfigError, OutputError
 from pelk_mm.utils.files import END, START, write_table
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 
 # Parameters in millions and multiply-adds in billions that the paper's convention gives, worked out apart from this
