@@ -18,7 +18,7 @@ def load_weights(model: nn.Module, checkpoint: dict, source: str, demand_all: bo
 
     Args:
         model: The model, possibly inside a distributed or test-time-augmentation wrapper.
-        checkpoint: As :func:`read_checkpoint` returns it.
+        checkpoint: As :func:`~.reading.read_checkpoint` returns it.
         source: The file's name, for messages.
         demand_all: Every key of the model must be there in its shape (testing, resuming). Otherwise some keys must
             (fine-tuning); the rest is named in one warning and keeps its initial values.

@@ -13,7 +13,7 @@ from .partial import PartialConv
 class DepthwiseConv(PartialConv):
     """A K x K depthwise convolution; without bias and BatchNorm until it is deployed, the block having a BatchNorm.
 
-    The small kernels of UniRepLKNet (arXiv 2311.15599), and what its :class:`DilatedReparamConv` becomes.
+    The small kernels of UniRepLKNet (arXiv 2311.15599), and what its :class:`~.dilated.DilatedReparamConv` becomes.
 
     Args:
         channels: C.
