@@ -86,7 +86,7 @@ class Training:
         return None if None in codes else max(codes, key=abs)
 
     def kill(self):
-        from pelk_mm.engine.resume_check import kill_tree
+        from pelk_mm.analysis.resume.kill_and_compare import kill_tree
 
         for process in self.processes:
             if process.pid is not None and process.exitcode is None:
