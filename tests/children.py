@@ -74,14 +74,6 @@ def wait_for(condition, seconds=LIMIT, message='waited in vain', process=None):
         time.sleep(0.02)
 
 
-def is_alive(pid):
-    """Whether a process runs; one that waits for its parent to notice its end does not. Linux only."""
-    try:
-        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] not in 'ZX'
-    except OSError:
-        return False
-
-
 def _marked(mark):
     """Processes with ``mark`` in their environment, whatever their group and parent are by now. Linux only."""
     pids = []

@@ -31,16 +31,14 @@ def pytest_xdist_auto_num_workers():
 def fresh_mmengine():
     """mmengine names loggers and message hubs by the second: two runs within one would share them."""
     yield
-    if 'forked' in sys.modules:
-        sys.modules['forked'].Training.end_all()
-    if 'mmengine.runner' in sys.modules:
-        from mmengine.logging import MessageHub, MMLogger
-        from mmengine.registry import DefaultScope
-        from mmengine.visualization import Visualizer
+    from forked import Training, forget_earlier_runs
 
-        # A toolbox's visualizer keeps its instances in its own class.
-        for kind in (MessageHub, MMLogger, DefaultScope, Visualizer, *Visualizer.__subclasses__()):
-            kind._instance_dict.clear()
+    Training.end_all()
+    if 'mmengine.runner' in sys.modules:
+        from mmengine.registry import DefaultScope
+
+        forget_earlier_runs()
+        DefaultScope._instance_dict.clear()
 
 
 @pytest.fixture

@@ -117,7 +117,8 @@ def forget_earlier_runs():
     from mmengine.logging import MessageHub, MMLogger
     from mmengine.visualization import Visualizer
 
-    for kind in (MessageHub, MMLogger, Visualizer):
+    # A toolbox's visualizer keeps its instances in its own class.
+    for kind in (MessageHub, MMLogger, Visualizer, *Visualizer.__subclasses__()):
         kind._instance_dict.clear()
 
 

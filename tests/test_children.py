@@ -3,7 +3,9 @@ import subprocess
 import sys
 
 import pytest
-from children import is_alive, run, started, wait_for
+from children import run, started, wait_for
+
+from pelk_mm.analysis.resume.kill_and_compare import is_alive
 
 # Starts a process in a session of its own and says its number; ends at once, or when the input does.
 PARENT = """

@@ -103,7 +103,7 @@ class PeLK(LargeKernelBackbone):
             if parameter not in read and value != default:
                 raise ValueError(f'mixer={mixer!r} makes no use of {name}: leave it at {default}, but got {value}')
         check_branch_norm_cfg(branch_norm_cfg)
-        if 'pos_embed' not in read:
+        if not self._mixer_class.reads_pos_embed:
             if pos_embed not in ('visible', None):
                 raise ValueError(
                     f"mixer={mixer!r} reads no embedding: pos_embed must be None or the default 'visible', "

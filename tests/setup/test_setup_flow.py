@@ -5,7 +5,9 @@ import signal
 import subprocess
 
 import pytest
-from children import LIMIT, is_alive, started, wait_for
+from children import LIMIT, started, wait_for
+
+from pelk_mm.analysis.resume.kill_and_compare import is_alive
 
 pytestmark = pytest.mark.processes
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from children import is_alive, started, wait_for
+from children import started, wait_for
 from tool_runner import load_tool, run
 
 from pelk_mm.analysis.resume.checkpoint_diff import differences
-from pelk_mm.analysis.resume.kill_and_compare import kill_tree
+from pelk_mm.analysis.resume.kill_and_compare import is_alive, kill_tree
 
 # Writes what a training of 8 iterations leaves, faster than one; after resuming it ends as FAULT says. One that is to
 # be killed goes on until it is.

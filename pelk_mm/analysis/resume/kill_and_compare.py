@@ -130,11 +130,12 @@ def kill_tree(pid: int) -> None:
     for process in pids:
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
-    while any(_lives(process) for process in pids):
+    while any(is_alive(process) for process in pids):
         time.sleep(_POLL_SECONDS)
 
 
-def _lives(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that waits for its parent to notice its end does not. Linux only."""
     try:
         return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] not in 'ZX'
     except OSError:
