@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Trains a UperNet with a PeLK-atto backbone (51x51 kernels) on made-up scenes, scores it and paints its predictions.
 #
-#   bash tools/demo.sh                a few minutes on two CPU cores after the set-up; a GPU is used when present
-#   bash tools/demo.sh --overwrite    train anew; without it a second call goes on, or scores the trained net again
+#   bash tools/demo.sh                minutes on two CPU cores, without a compiler; a GPU is used when present
+#   bash tools/demo.sh --overwrite    train again; without it a second call resumes, or scores the trained net
 #
 # Further arguments go to tools/train.py. Results go to work_dirs/demo, or to the folder that PELK_MM_DEMO_DIR names.
 set -euo pipefail
@@ -15,6 +15,7 @@ TRAINED="$OUT/train/finished"
 export PELK_MM_DATA="$OUT/data" PYTHONUNBUFFERED=1
 
 say() { printf '[demo] %s\n' "$*"; }
+minutes() { printf '%d min %d s' $(($1 / 60)) $(($1 % 60)); }
 
 # Runs a command with its output in a log; when it fails, shows what it wrote to stderr last.
 logged() {
@@ -26,7 +27,7 @@ logged() {
 
 fail() {
   tail -n 5 "$2.err" >&2
-  printf 'error: that step failed (log: %s); bash tools/demo.sh goes on from here, with --overwrite it trains anew\n' "$2" >&2
+  printf 'error: that step failed (log: %s); bash tools/demo.sh resumes here, with --overwrite it trains again\n' "$2" >&2
   exit "$1"
 }
 
@@ -52,14 +53,15 @@ train() {
 }
 
 started=$SECONDS
-PYTHON="$(bash tools/setup.sh --print-python)"
+PYTHON="$(bash tools/setup.sh --without-operators --print-python)"
+set_up=$((SECONDS - started))
 mkdir -p "$OUT/logs"
 
 say "1 of 4: drawing scenes in ADE20K's layout into $OUT/data/toy"
 logged data "$PYTHON" tools/make_toy_data.py "$OUT/data/toy" --train 800 --size 128 --overwrite
 
 if [[ -e "$TRAINED" && $# == 0 ]]; then
-  say "2 of 4: trained already (bash tools/demo.sh --overwrite trains anew)"
+  say "2 of 4: trained already (bash tools/demo.sh --overwrite trains again)"
 else
   say "2 of 4: training $CONFIG"
   train "$@"
@@ -75,5 +77,6 @@ logged test "$PYTHON" tools/test.py "$CONFIG" "$(cat "$OUT/train/last_checkpoint
 say "4 of 4: painting"
 logged report "$PYTHON" tools/analysis_tools/segmentation_report.py "$CONFIG" "$OUT/test/predictions" \
   --untrained "$OUT/untrained/predictions" --sheet "$OUT/predictions.png"
-sed -n '/ images, /,$p' "$OUT/logs/report.log"
-say "done in $(((SECONDS - started) / 60)) min $(((SECONDS - started) % 60)) s"
+sed -n '/ images, /,/^pixel accuracy/p' "$OUT/logs/report.log"
+say "done: $(minutes $set_up) to set up, $(minutes $((SECONDS - started - set_up))) to draw, train, score and paint"
+say "picture: $(realpath -- "$OUT/predictions.png")"

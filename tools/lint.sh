@@ -3,7 +3,7 @@
 set -euo pipefail
 unset CDPATH
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
-PYTHON="$(bash tools/setup.sh --print-python)"
+PYTHON="$(bash tools/setup.sh --without-operators --print-python)"
 "$PYTHON" -m ruff check .
 "$PYTHON" -m ruff format --check .
 "$PYTHON" -m mypy

@@ -1,5 +1,7 @@
 """Reading a config file and fitting it to the flags of the tools and to the machine."""
 
+import importlib
+import importlib.util
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,7 +38,8 @@ def load_config(path: str | Path, cfg_options: Mapping[str, Any] | None = None) 
         The config; ``cfg.filename`` names its file.
 
     Raises:
-        ConfigError: If the file is missing, is no config, fails when executed, or an option names nothing in it.
+        ConfigError: If the file is missing, is not a config, fails when executed, or an option names nothing in it; or
+            if it is for mmdet and the mmcv that is installed has no operators that import.
     """
     file = Path(path)
     if not file.is_file():
@@ -62,6 +65,8 @@ def load_config(path: str | Path, cfg_options: Mapping[str, Any] | None = None) 
             'remove runner_type, or use the tools of the toolbox'
         )
     _merge_options(cfg, cfg_options or {})
+    if task_of(cfg) == 'detection':
+        _check_operators(path)
     return cfg
 
 
@@ -136,6 +141,19 @@ def fit_to_device_with_notes(cfg: Config) -> list[str]:
     if dist_cfg.get('backend') == 'nccl':
         dist_cfg.backend = 'gloo'
     return notes
+
+
+def _check_operators(path: str | Path) -> None:
+    """Import mmcv's operators: mmdet needs them, and without them its registry only says that it has no detectors."""
+    if importlib.util.find_spec('mmcv') is None:
+        return
+    try:
+        importlib.import_module('mmcv._ext')
+    except ImportError as error:
+        raise ConfigError(
+            f"config {path} is for mmdet, which needs mmcv's compiled operators, and this mmcv has none that import "
+            f'({_first_line(error)}): run bash tools/setup.sh, or install an mmcv that was built for this torch'
+        ) from error
 
 
 def _merge_options(cfg: Config, options: Mapping[str, Any]) -> None:

@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -38,6 +40,16 @@ def test_bad_configs(tmp_path, name, text, message):
     with pytest.raises(ConfigError, match=message) as caught:
         load_config(write(tmp_path, text, name))
     assert '\n' not in str(caught.value)
+
+
+def test_detectors_need_the_operators_of_mmcv(tmp_path, monkeypatch):
+    pytest.importorskip('mmcv', reason='without mmcv there is no mmdet to ask for its operators')
+    monkeypatch.setitem(sys.modules, 'mmcv._ext', None)  # as where it was never built
+    text = "model = dict(type='CascadeRCNN')\ndefault_scope = {!r}\n"
+    with pytest.raises(ConfigError, match="needs mmcv's compiled operators, .*: run bash tools/setup.sh, or") as caught:
+        load_config(write(tmp_path, text.format('mmdet')))
+    assert '\n' not in str(caught.value)
+    assert load_config(write(tmp_path, text.format('mmseg'))).default_scope == 'mmseg'
 
 
 def test_missing_config(tmp_path):

@@ -49,6 +49,12 @@ if args[0] == 'install' and '-e' in args:
     info = site / 'pelk_mm-0.1.0.dist-info'
     info.mkdir(exist_ok=True)
     (info / 'METADATA').write_text('Metadata-Version: 2.1\\nName: pelk_mm\\nVersion: 0.1.0\\n')
+if args[0] == 'download':
+    if 'FAKE_PREBUILT' not in os.environ:
+        print(os.environ.get('FAKE_DOWNLOAD', 'ERROR: No matching distribution found for onedl-mmcv==2.3.6'))
+        sys.exit(1)
+    folder = pathlib.Path(args[args.index('-d') + 1])
+    (folder / 'onedl_mmcv-2.3.6-KEY-KEY-linux_x86_64.whl').write_text(os.environ['FAKE_PREBUILT'])
 if args[0] == 'wheel':
     print('  [3/78] c++ -c nms.cpp', flush=True)
     behaviour = os.environ.get('FAKE_BUILD', 'ok')
@@ -62,7 +68,7 @@ if args[0] == 'wheel':
     folder.mkdir(parents=True)
     (folder / 'onedl_mmcv-2.3.6-KEY-KEY-linux_x86_64.whl').write_text(os.environ.get('FAKE_WHEEL', ''))
 """.replace('KEY', KEY)
-# Installing mmcv's wheel copies its text into mmcv/_ext.py.
+# Installing mmcv's wheel copies its text into mmcv/_ext.py; installing mmcv without operators removes that.
 FAKE_UV = """
 import os, pathlib, sys
 args = sys.argv[1:]
@@ -75,9 +81,14 @@ with open(root / 'calls', 'a') as log:
 if '-r' in args and 'FAKE_UV_ERROR' in os.environ:
     print(os.environ['FAKE_UV_ERROR'], file=sys.stderr)
     sys.exit(2)
+extension = pathlib.Path(__file__).parent / 'mmcv' / '_ext.py'
 if args[-1].endswith('.whl'):
-    extension = pathlib.Path(__file__).parent / 'mmcv' / '_ext.py'
     extension.write_text(pathlib.Path(args[-1]).read_text())
+if args[-1].startswith('onedl-mmcv=='):
+    if 'FAKE_MMCV_ERROR' in os.environ:
+        print(os.environ['FAKE_MMCV_ERROR'], file=sys.stderr)
+        sys.exit(2)
+    extension.unlink(missing_ok=True)
 """
 
 
@@ -121,6 +132,11 @@ class Checkout:
         path.unlink(missing_ok=True)
         path.write_text(f'#!{shutil.which("bash")}\n{body}\n')
         path.chmod(0o755)
+
+    @property
+    def builds(self) -> int:
+        """How often mmcv's operators were compiled."""
+        return self.calls.count('pip wheel')
 
     def keep_wheel(self, torch: str = 'any') -> None:
         """Puts a wheel into the cache, so that no compiler is asked for."""

@@ -76,6 +76,7 @@ def test_missing_names_what_is_not_there(check, monkeypatch):
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None if name in {'mmdet', 'ruff'} else real('json'))
     assert check.missing_packages() == ['mmdet', 'ruff', 'mmcv.ops']
+    assert check.missing_packages(without_operators=True) == ['mmdet', 'ruff']
 
 
 def test_report_names_the_culprit_in_one_line(check, capsys):

@@ -51,7 +51,7 @@ def test_folder_that_is_no_environment_is_left_alone(checkout):
     place = checkout.folder / 'precious'
     place.mkdir()
     (place / 'file').touch()
-    assert f'{place} exists and is no virtual environment' in checkout.error(PELK_MM_VENV=str(place))
+    assert f'{place} exists and is not a virtual environment' in checkout.error(PELK_MM_VENV=str(place))
     assert (place / 'file').exists()
 
 
@@ -134,7 +134,17 @@ def test_cache_that_cannot_be_written(checkout):
 def test_help_names_the_variables(checkout):
     done = checkout.setup('--help')
     assert done.returncode == 0
-    assert all(name in done.stdout for name in ('PYTHON', 'PELK_MM_VENV', 'PELK_MM_CACHE', '--print-python'))
+    assert all(
+        name in done.stdout
+        for name in (
+            'PYTHON',
+            'PELK_MM_VENV',
+            'PELK_MM_CACHE',
+            'PELK_MM_MMCV_WHEELS',
+            '--print-python',
+            '--without-operators',
+        )
+    )
 
 
 def test_scripts_parse():

@@ -14,10 +14,6 @@ pytestmark = pytest.mark.processes
 BROKEN = 'raise ImportError("undefined symbol: _ZN2at")'
 
 
-def built(checkout):
-    return checkout.calls.count('pip wheel')
-
-
 def wheels(checkout):
     return sorted(path.parent.name for path in checkout.cache.glob('wheels/*/*.whl'))
 
@@ -28,7 +24,7 @@ def test_builds_once_and_prints_versions(checkout, fake_stack):
     assert 'mmpretrain  mmpretrain-version' in done.stdout
     assert 'mmcv.ops    built for the CPU only' in done.stdout
     assert 'pelk_mm     0.1.0' in done.stdout
-    assert built(checkout) == 1
+    assert checkout.builds == 1
     (name,) = wheels(checkout)
     assert name.startswith(f'mmcv2.3.6-{checkout.tag}-torch2.11.0+cu130-cpu-')
     assert '--no-build-isolation --no-deps --no-cache-dir' in checkout.calls
@@ -52,7 +48,7 @@ def test_kept_wheel_serves_a_new_environment(checkout, fake_stack):
     checkout.make_environment(second)
     done = checkout.setup(PELK_MM_VENV=str(second))
     assert done.returncode == 0, done.stderr
-    assert built(checkout) == 1
+    assert checkout.builds == 1
     assert str(second) in done.stdout
 
 
@@ -62,7 +58,7 @@ def test_changed_pins_are_installed(checkout, fake_stack):
         lock.write('# changed\n')
     assert checkout.setup().returncode == 0
     assert checkout.calls.count('lock.txt') == 2
-    assert built(checkout) == 1
+    assert checkout.builds == 1
 
 
 def test_another_torch_gets_another_wheel(checkout, fake_stack):
@@ -71,7 +67,7 @@ def test_another_torch_gets_another_wheel(checkout, fake_stack):
     torch.write_text(torch.read_text().replace('2.11.0', '2.12.0'))
     (checkout.venv / '.pelk_mm_stack').unlink()
     assert checkout.setup().returncode == 0
-    assert built(checkout) == 2
+    assert checkout.builds == 2
     assert len(wheels(checkout)) == 2
 
 

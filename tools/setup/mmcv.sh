@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Part of tools/setup.sh: mmcv's operators, built once for each Python, torch and CUDA version.
+# Part of tools/setup.sh: mmcv, without its operators or with those built once for each Python, torch and CUDA version.
 
 mmcv_version() { sed -n 's/^onedl-mmcv==//p' "$ROOT/requirements/mmcv.txt"; }
 
@@ -8,6 +8,9 @@ has_wheel_for() {
   python_tag="cp$(version_of "$1" | tr -d .)"
   compgen -G "$CACHE/wheels/mmcv$(mmcv_version)-$python_tag-*/*.whl" >/dev/null
 }
+
+# Whether operators are asked for and come from a compiler as far as one can tell before torch is there.
+must_build() { [[ -z "$WITHOUT_OPERATORS${PELK_MM_MMCV_WHEELS:-}" ]] && ! has_wheel_for "$1"; }
 
 stop_build() {
   [[ -z "${BUILD_PID:-}" ]] || kill -TERM -- "-$BUILD_PID" 2>/dev/null || true
@@ -50,23 +53,79 @@ build_mmcv() {
   wait "$BUILD_PID" || status=$?
   BUILD_PID=''
   ((status == 0)) || explain_failure "building mmcv's operators" "$log"
+  keep_wheel "$BUILD_DIR/wheel" "$target"
+  rm -rf -- "$BUILD_DIR"
+}
+
+# Moves the wheel in folder $1 to $2.
+keep_wheel() {
   WHOLE_WHEEL="$(mktemp -d "$CACHE/wheels/.whole.XXXXXX")" # beside its target: the last move is a rename
-  cp -- "$BUILD_DIR"/wheel/*.whl "$WHOLE_WHEEL/"
-  rm -rf -- "$target" "$BUILD_DIR"
-  mv -- "$WHOLE_WHEEL" "$target"
+  cp -- "$1"/*.whl "$WHOLE_WHEEL/"
+  rm -rf -- "$2"
+  mv -- "$WHOLE_WHEEL" "$2"
   WHOLE_WHEEL=''
 }
 
-install_mmcv() {
-  local key="$1" target wheels log="$CACHE/logs/mmcv-install.log"
-  target="$CACHE/wheels/mmcv$(mmcv_version)-$key"
-  compgen -G "$target/*.whl" >/dev/null || build_mmcv "$target" "$key"
-  wheels=("$target"/*.whl)
+# Takes the wheel that PELK_MM_MMCV_WHEELS holds for this Python, where its operators import with this torch.
+fetch_mmcv() {
+  local target="$1" log="$CACHE/logs/mmcv-fetch.log" place="$PELK_MM_MMCV_WHEELS" folder status=0 source reason
+  source=(--no-index --find-links "$place")
+  [[ "${place%/}" != *://*/simple ]] || source=(--index-url "$place")
+  folder="$(mktemp -d "${TMPDIR:-/tmp}/pelk_mm.XXXXXX")"
+  "$VENV/bin/python" -m pip download --disable-pip-version-check --retries 2 --timeout 20 --no-deps --no-cache-dir \
+    --only-binary onedl-mmcv "${source[@]}" -d "$folder" "onedl-mmcv==$(mmcv_version)" >"$log" 2>&1 || status=$?
+  if ((status != 0)); then
+    rm -rf -- "$folder"
+    ! is_network_failure "$log" || explain_failure "looking for mmcv's wheel in PELK_MM_MMCV_WHEELS" "$log"
+    say "PELK_MM_MMCV_WHEELS=$(without_password "$place") holds no wheel of onedl-mmcv $(mmcv_version) for this Python"
+    return 1
+  fi
+  keep_wheel "$folder" "$target"
+  rm -rf -- "$folder"
+  if ! reason="$(try_wheel "$target")"; then
+    rm -rf -- "$target"
+    say "the wheel of PELK_MM_MMCV_WHEELS does not fit: $reason"
+    return 1
+  fi
+}
+
+# Installs the wheel kept in folder $1; where its operators do not import, prints why and fails.
+try_wheel() {
+  local wheels=("$1"/*.whl) log="$CACHE/logs/mmcv-install.log"
   "$VENV/bin/uv" pip install --python "$VENV/bin/python" --no-deps --reinstall "${wheels[0]}" >"$log" 2>&1 ||
     explain_failure "installing mmcv's wheel" "$log"
   "$VENV/bin/python" "$CHECK" --only mmcv.ops >"$log" 2>&1 || {
+    sed -n 's/^error: .*python: //p' "$log"
+    return 1
+  }
+}
+
+# In an environment of its own, without torch, mmcv's build makes a wheel of Python files only.
+install_mmcv_without_operators() {
+  local log="$CACHE/logs/mmcv-install.log"
+  say "installing mmcv without its operators: for detectors and the test suite, bash tools/setup.sh adds them"
+  "$VENV/bin/uv" pip install --python "$VENV/bin/python" --no-deps --reinstall --no-binary onedl-mmcv \
+    "onedl-mmcv==$(mmcv_version)" >"$log" 2>&1 || explain_failure 'installing mmcv without its operators' "$log"
+}
+
+install_mmcv() {
+  local key target reason
+  key="$("$VENV/bin/python" "$CHECK" --operators-key)"
+  target="$CACHE/wheels/mmcv$(mmcv_version)-$key"
+  if compgen -G "$target/*.whl" >/dev/null; then
+    say "installing the kept wheel of mmcv's operators"
+  elif [[ -n "${PELK_MM_MMCV_WHEELS:-}" ]] && fetch_mmcv "$target"; then
+    say "took mmcv's operators from PELK_MM_MMCV_WHEELS"
+    return
+  elif [[ -n "$WITHOUT_OPERATORS" ]]; then
+    install_mmcv_without_operators
+    return
+  else
+    build_mmcv "$target" "$key"
+  fi
+  reason="$(try_wheel "$target")" || {
     rm -rf -- "$target"
-    die "the wheel kept in $target does not import ($(sed -n 's/^error: .*python: //p' "$log")) and was removed:" \
-      "run tools/setup.sh again to build it anew"
+    die "the wheel kept in $target does not import ($reason) and was removed:" \
+      "run tools/setup.sh again to build it again"
   }
 }

@@ -39,7 +39,7 @@ check_disk() {
     needs[0]=300
   fi
   [[ "$(mount_of "$uv_cache")" != "$(mount_of "$VENV")" ]] || needs[1]=300
-  ! has_wheel_for "$1" || needs[2]=100
+  must_build "$1" || needs[2]=100
   for i in 0 1 2; do
     total=0
     for j in 0 1 2; do
@@ -53,15 +53,20 @@ check_disk() {
   done
 }
 
+without_password() { sed 's#//[^/@]*@#//#' <<<"$1"; }
+is_network_failure() {
+  grep -qiE 'failed to fetch|error sending request|dns error|connection|timed out|name resolution' "$1"
+}
+
 # Ends with the one line that fits a failed step's log.
 explain_failure() {
   local step="$1" log="$2" index
-  index="$(sed 's#//[^/@]*@#//#' <<<"${PIP_INDEX_URL:-}")" # without a password
+  index="$(without_password "${PIP_INDEX_URL:-}")"
   if grep -qiE 'no space left|disk quota exceeded' "$log"; then
     die "the disk ran full while $step: free some space, or point UV_CACHE_DIR, PELK_MM_VENV and TMPDIR at a larger" \
       "disk, and run tools/setup.sh again (log: $log)"
   fi
-  if grep -qiE 'failed to fetch|error sending request|dns error|connection|timed out|name resolution' "$log"; then
+  if is_network_failure "$log"; then
     die "no network while $step: cannot reach the package index${index:+ $index}; check the connection" \
       "or proxy (HTTPS_PROXY), or name a mirror in PIP_INDEX_URL, and run tools/setup.sh again (log: $log)"
   fi
