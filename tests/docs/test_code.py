@@ -1,0 +1,125 @@
+"""The code that the README and the first pages show, run as it stands there."""
+
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import children
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, DefaultScope
+
+ROOT = Path(__file__).parents[2]
+PAGES = ['README.md', 'docs/start/first_net.md', 'docs/start/in_your_config.md', 'docs/ops/index.md']
+FENCE = re.compile(r'^( *)```(\w+)\n(.*?)^ *```$', re.MULTILINE | re.DOTALL)
+SHAPE = re.compile(r'\((\d+(?:, \d+)+)\)')
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The fenced blocks of a page in one language, without the indentation of a list."""
+    text = (ROOT / page).read_text()
+    return [
+        re.sub(f'^{indent}', '', body, flags=re.M) for indent, name, body in FENCE.findall(text) if name == language
+    ]
+
+
+def is_config(block: str) -> bool:
+    return 'import torch' not in block and 'net = ' not in block and 'import mmpretrain' not in block
+
+
+def programs(page: str) -> list[str]:
+    return [block for block in blocks(page, 'python') if not is_config(block)]
+
+
+def configs(page: str) -> list[str]:
+    return [block for block in blocks(page, 'python') if is_config(block)]
+
+
+def test_every_python_block_is_taken_by_a_test_below():
+    assert [len(programs(page)) for page in PAGES] == [1, 5, 0, 1]
+    assert [len(configs(page)) for page in PAGES] == [1, 0, 4, 0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('page', [page for page in PAGES if programs(page)])
+def test_python_runs_as_one_session(page):
+    names: dict = {}
+    torch.manual_seed(0)
+    for block in programs(page):
+        if 'mmpretrain' in block:
+            pytest.importorskip('mmpretrain', reason='the block after the others takes a net by its name there')
+        exec(compile(block, page, 'exec'), names)
+
+
+@pytest.mark.slow
+def test_shapes_of_the_readme_are_those_that_come_out():
+    names: dict = {}
+    (block,) = programs('README.md')
+    exec(compile(block, 'README.md', 'exec'), names)
+    comment = block.splitlines()[-1].partition('#')[2]
+    assert [tuple(map(int, shape.split(', '))) for shape in SHAPE.findall(comment)] == [
+        tuple(each.shape) for each in names['maps']
+    ]
+
+
+def test_numbers_of_the_ops_page_are_those_that_come_out():
+    names: dict = {}
+    (block,) = programs('docs/ops/index.md')
+    exec(compile(block, 'docs/ops/index.md', 'exec'), names)
+    assert f'# {names["grid"].sizes}' in block
+    assert f'{names["weight"][0].numel()} parameters a channel' in block
+    assert names['out'].shape == names['x'].shape
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('page', [page for page in PAGES if configs(page)])
+def test_configs_build_what_they_name(page, tmp_path):
+    pytest.importorskip('mmdet', reason='the pages inherit a Mask R-CNN of mmdet')
+    for number, block in enumerate(configs(page)):
+        path = tmp_path / f'config_{number}.py'
+        path.write_text(block)
+        cfg = Config.fromfile(path)
+        if 'model' not in cfg:
+            continue
+        if 'neck' not in cfg.model:
+            assert list(MODELS.build(cfg.model.backbone).channels) == [124, 249, 499, 998]
+            continue
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            model = MODELS.build(cfg.model)
+        assert [tuple(p.shape) for p in model.extract_feat(torch.rand(1, 3, 64, 64))] == [
+            (1, 256, 16, 16),
+            (1, 256, 8, 8),
+            (1, 256, 4, 4),
+            (1, 256, 2, 2),
+            (1, 256, 1, 1),
+        ]
+        if 'constructor' in cfg.optim_wrapper:
+            groups = build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups
+            assert len({group['lr'] for group in groups}) == 5
+
+
+@pytest.mark.processes
+def test_the_two_commands_start_what_a_clone_holds(tmp_path):
+    if not (ROOT / '.git').exists():
+        pytest.skip('only a git checkout can be cloned')
+    block = blocks('README.md', 'bash')[0].replace('URL_OF_THIS_REPOSITORY', shlex.quote(str(ROOT)))
+    # The scripts themselves have their own tests: here `bash` only says what it would run.
+    stand_in = 'set -e\nbash() { command bash -n "$1"; echo "$PWD runs $*"; }\n'
+    done = children.run(['bash', '-c', stand_in + block], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    clone = tmp_path / 'pelk_mm'
+    assert done.stdout.splitlines() == [f'{clone} runs tools/demo.sh', f'{clone} runs tools/run_tests.sh']
+
+
+@pytest.mark.processes
+def test_the_figure_is_drawn_by_the_command_beside_it(tmp_path):
+    (command,) = re.findall(r'`python (tools/analysis_tools/\S+ .*?)`', (ROOT / 'README.md').read_text())
+    script, *arguments = command.split()
+    env = {**os.environ, 'PYTHONPATH': str(ROOT)}
+    done = children.run([sys.executable, str(ROOT / script), *arguments], cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / arguments[-1]).exists()
