@@ -190,7 +190,7 @@ PARTS: dict[str, Callable[[Plan], Files]] = {'op': op_files, 'sweeps': sweep_fil
 def _head(title: str, plan: Plan) -> str:
     return (
         f'# {title}, on {plan.device.type}, {_short(plan.dtype)}\n\n'
-        f'Written by this command; [what it measures](../benchmarks.md).\n\n```bash\n{plan.command}\n```\n\n'
+        f'Written by this command; [what it measures](index.md).\n\n```bash\n{plan.command}\n```\n\n'
         f'{describe(describe_machine(plan.device))}.'
     )
 

@@ -1,7 +1,7 @@
 """Layouts of the authors' checkpoints, as tables from their keys to those of the networks used here.
 
 Keys of the target are those of mmpretrain's ``ImageClassifier``: ``backbone.``, ``neck.``, ``head.fc.``. The layouts
-are facts of the authors' public code; ``docs/weights.md`` names the repositories.
+are facts of the authors' public code; ``docs/guide/weights.md`` names the repositories.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,7 +1,7 @@
 """PeLK: parameter-efficient large-kernel ConvNets with peripheral convolution (Chen et al., CVPR 2024).
 
 Written from the paper, arXiv 2403.07589; no official code or weights exist. What it leaves open is decided in
-``docs/decisions.md``.
+``docs/paper/decisions.md``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """ShiftWiseNet: large kernels from shifted groups of small ones (Li et al., CVPR 2025, arXiv 2401.12736).
 
-Written from the facts of the authors' public code, whose weights fit (``docs/weights.md``).
+Written from the facts of the authors' public code, whose weights fit (``docs/guide/weights.md``).
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class SharingGrid:
         """The paper's grid: unit cells in the centre, segments of ``base ** i`` outwards (Eq. 2).
 
         What is left to reach ``kernel_size`` becomes the outermost segment, unless it is shorter than half of the
-        segment before it, to which it is added then (decision D1 of ``docs/decisions.md``).
+        segment before it, to which it is added then (decision D1 of ``docs/paper/decisions.md``).
 
         Args:
             kernel_size: K, odd and positive.

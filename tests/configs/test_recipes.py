@@ -277,8 +277,8 @@ def test_tables_6_and_7():
             assert sparsity(cfg) is None
 
 
-def test_the_readme_of_the_ablations_names_every_config():
-    text = (ROOT / 'ablations/README.md').read_text()
+def test_the_page_of_the_ablations_names_every_config():
+    text = (ROOT.parent / 'docs/paper/ablations.md').read_text()
     assert [name for name in ABLATIONS if f'`{name.removeprefix("ablations/")}`' not in text] == []
 
 

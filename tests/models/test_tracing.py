@@ -128,7 +128,7 @@ def test_exported_in_half_precision(dtype):
 
 @pytest.mark.slow
 def test_one_onnx_file_for_all_sizes(tmp_path):
-    """What docs/deployment.md says, down to images of the smallest size."""
+    """What docs/guide/deploying.md says, down to images of the smallest size."""
     pytest.importorskip('onnx', reason='onnx is not installed')
     pytest.importorskip('onnxscript', reason='onnxscript is not installed')
     runtime = pytest.importorskip('onnxruntime', reason='onnxruntime is not installed')

@@ -63,7 +63,7 @@ def test_a_wrong_merge_stops_it(monkeypatch, capsys):
     ('arguments', 'message'),
     [
         (['--only', 'PeLK-T', 'ResNet'], '--only must be some of PeLK-T, PeLK-S, .*, but got ResNet'),
-        (['--only', 'PeLK-T', '--page', 'docs/zoo.md'], '--only leaves networks out and --page lists all'),
+        (['--only', 'PeLK-T', '--page', 'docs/nets/zoo.md'], '--only leaves networks out and --page lists all'),
         (['--device', 'abacus'], "device must be 'cpu' or 'cuda', but got 'abacus'"),
     ],
 )

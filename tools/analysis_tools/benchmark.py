@@ -68,7 +68,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     sparsity.add_argument('--size', type=int, default=224)
     sparsity.add_argument('--batch', type=int, default=8)
     sparsity.add_argument('--sparsity', type=float, default=0.4)
-    report = what.add_parser('report', help='write the tables and curves of docs/benchmarks.md for one device')
+    report = what.add_parser('report', help='write the tables and curves of docs/benchmarks/index.md for one device')
     report.add_argument('--out', type=Path, default=Path('docs/benchmarks'), help='folder; its files are replaced')
     report.add_argument('--quick', action='store_true', help='few points and samples')
     report.add_argument('--parts', nargs='+', metavar='PART', default=['op', 'sweeps', 'nets'])

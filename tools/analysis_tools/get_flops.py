@@ -1,7 +1,7 @@
 """Count parameters and multiply-adds of a config's model: any classifier, segmentor or detector.
 
 Nothing is computed and no data or checkpoint is read. Without --sparsity the model counts as it is. With it, by the
-convention of the paper (docs/published_rows.md): 0.4 gives the rows that the paper prints.
+convention of the paper (docs/paper/published_rows.md): 0.4 gives the rows that the paper prints.
 """
 
 import argparse

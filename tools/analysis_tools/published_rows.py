@@ -16,7 +16,7 @@ def main(argv: Sequence[str]) -> None:
     """Print the table and, where asked, put it on its page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--configs', type=Path, default=ROOT / 'configs', help='folder (default: that of this project)')
-    parser.add_argument('--page', type=Path, help='replace the table on this page, such as docs/published_rows.md')
+    parser.add_argument('--page', type=Path, help='replace the table on this page: docs/paper/published_rows.md')
     args = parser.parse_args(argv)
     table = published_table(args.configs)
     print(table)

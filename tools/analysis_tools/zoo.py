@@ -1,6 +1,6 @@
 """Count and time every network of this package, and show it beside what its authors publish.
 
-python tools/analysis_tools/zoo.py --page docs/zoo.md
+python tools/analysis_tools/zoo.py --page docs/nets/zoo.md
 python tools/analysis_tools/zoo.py --only SW-T UniRepLKNet-T --device cuda --batch 64
 """
 
@@ -27,7 +27,7 @@ from pelk_mm.utils.files import write_table  # noqa: E402
 def main(argv: Sequence[str]) -> int:
     """Print the table and, where asked, put it on its page; 1 when a form was wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--page', type=Path, help='replace the table on this page, such as docs/zoo.md')
+    parser.add_argument('--page', type=Path, help='replace the table on this page: docs/nets/zoo.md')
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
     parser.add_argument('--size', type=int, default=224, help='pixels a side')
     parser.add_argument('--batch', type=int, default=4)

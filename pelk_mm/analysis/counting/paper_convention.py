@@ -1,7 +1,7 @@
 """What the paper counts: the convention under which its parameters and FLOPs come out of our nets.
 
 PeLK trains nets 1.3 times wider at 40 % dynamic sparsity and prints what is left. The rules were found by fitting the
-published rows (``docs/published_rows.md`` lists all of them with what they do not explain):
+published rows (``docs/paper/published_rows.md`` lists all of them with what they do not explain):
 
 - one multiply-add is one FLOP; in the backbone only convolutions and linears count, every tap of an expanded K x K
   kernel at every pixel, padding included; norms, biases, h and the parallel 5x5 branch do not;

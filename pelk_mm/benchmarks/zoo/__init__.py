@@ -1,1 +1,1 @@
-"""The table of docs/zoo.md."""
+"""The table of docs/nets/zoo.md."""

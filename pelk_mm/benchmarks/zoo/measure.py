@@ -1,4 +1,4 @@
-"""Counting and timing the networks of ``docs/zoo.md``: the work of ``tools/analysis_tools/zoo.py``."""
+"""Counting and timing the networks of ``docs/nets/zoo.md``: the work of ``tools/analysis_tools/zoo.py``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The networks of ``docs/zoo.md`` with what their authors publish, and the table that sets our counts beside it."""
+"""The networks of ``docs/nets/zoo.md`` with what their authors publish, and the table that sets ours beside it."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def runs(entries: Iterable[Entry]) -> list[tuple[Entry, ...]]:
     return [compared, *alone] if compared else alone
 
 
-def render_zoo(counts: Mapping[str, Counts], timed: Measured, batch: int, configs: str = '../configs') -> str:
+def render_zoo(counts: Mapping[str, Counts], timed: Measured, batch: int, configs: str = '../../configs') -> str:
     """Markdown: a line for each counted network of :data:`ENTRIES`, what SW-T is compared with, and what is missing.
 
     Args:

@@ -20,7 +20,7 @@ class PeripheralConv2d(PosEmbedConv):
 
     The first ``g = int(conv_ratio * channels)`` channels become BN(peripheral K x K [+ positional term]) + BN(small
     depthwise kernel); the others pass unchanged. The parallel small kernel and its BatchNorm are decision D4 of
-    ``docs/decisions.md``.
+    ``docs/paper/decisions.md``.
 
     Args:
         channels: C.

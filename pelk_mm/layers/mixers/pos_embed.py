@@ -21,7 +21,7 @@ Self = TypeVar('Self', bound='PosEmbedConv')
 class PosEmbedConv(PartialConv):
     """A :class:`PartialConv` that can read the kernel-wise positional embedding h of its stage.
 
-    Each branch ends in its own BatchNorm, as in RepLKNet and SLaK (decision D4 of ``docs/decisions.md``).
+    Each branch ends in its own BatchNorm, as in RepLKNet and SLaK (decision D4 of ``docs/paper/decisions.md``).
 
     Args:
         channels, kernel_size, conv_ratio: As for :class:`PartialConv`.

@@ -1,7 +1,7 @@
 """Which back-end is the fastest for a call, and why.
 
 On a CPU read off ``tools/analysis_tools/benchmark.py op``. On CUDA nothing is measured yet: there the order follows the
-operations and bytes that each formulation needs (``docs/fast_convolution.md``).
+operations and bytes that each formulation needs (``docs/ops/how_computed.md``).
 """
 
 from __future__ import annotations

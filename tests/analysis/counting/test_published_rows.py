@@ -164,9 +164,9 @@ def test_the_detector_of_convnext_costs_what_its_authors_say(counted):
 
 
 def test_the_page_shows_what_is_counted(counted):
-    page = (ROOT / 'docs' / 'published_rows.md').read_text()
+    page = (ROOT / 'docs' / 'paper' / 'published_rows.md').read_text()
     assert f'{START}\n{render_table(*counted)}\n{END}' in page, (
-        'the table is out of date: python tools/analysis_tools/published_rows.py --page docs/published_rows.md'
+        'the table is out of date: python tools/analysis_tools/published_rows.py --page docs/paper/published_rows.md'
     )
 
 

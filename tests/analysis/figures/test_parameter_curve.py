@@ -16,7 +16,7 @@ from pelk_mm.models import PeLK
 
 @pytest.mark.parametrize(('size', 'segments'), [(7, 7), (13, 9), (51, 13), (101, 15), (151, 15)])
 def test_weights_of_a_kernel(size, segments):
-    """k' counted by hand from the grids of docs/decisions.md, central size 5."""
+    """k' counted by hand from the grids of docs/paper/decisions.md, central size 5."""
     assert kernel_parameters('peripheral', size) == segments**2
     assert kernel_parameters('dense', size) == size * size
     assert kernel_parameters('stripe', size) == size * 5 + 5 * size

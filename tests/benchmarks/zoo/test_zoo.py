@@ -160,7 +160,7 @@ def test_the_table():
     table = render_zoo(counts, measured, batch=4)
     assert cells(table, 'PeLK-T') == [
         'PeLK-T',
-        '[pelk_t](../configs/pelk_t_imagenet.py)',
+        '[pelk_t](../../configs/pelk_t_imagenet.py)',
         '12.35',
         '9.88',
         '29 M, 5.6 G (40 % zeros, without h and 5x5; paper)',
@@ -169,7 +169,7 @@ def test_the_table():
         '1.20',
     ]
     slak = cells(table, 'SLaK-S')
-    assert slak[1] == "[slak_t](../configs/slak_t_imagenet.py), `arch='small'`"
+    assert slak[1] == "[slak_t](../../configs/slak_t_imagenet.py), `arch='small'`"
     assert slak[-2:] == ['-', '-']
     assert cells(table, 'RepLK-51-T')[4:6] == ['-', '-']
     convnext = cells(table, 'ConvNeXt-T')
@@ -198,7 +198,7 @@ def test_the_comparisons():
 class TestPage:
     """The committed table."""
 
-    page = (ROOT / 'docs' / 'zoo.md').read_text()
+    page = (ROOT / 'docs' / 'nets' / 'zoo.md').read_text()
 
     def test_it_shows_what_is_counted(self):
         pytest.importorskip('mmpretrain', reason='counts its classifiers')
@@ -209,7 +209,7 @@ class TestPage:
         expected = render_zoo(counts, Measured(), batch=4)
         for name in counts:
             assert cells(self.page, name)[:6] == cells(expected, name)[:6], (
-                'the table is out of date: python tools/analysis_tools/zoo.py --page docs/zoo.md'
+                'the table is out of date: python tools/analysis_tools/zoo.py --page docs/nets/zoo.md'
             )
 
     @pytest.mark.parametrize('entry', ENTRIES, ids=lambda entry: entry.name)
@@ -225,4 +225,4 @@ class TestPage:
     def test_its_links_lead_somewhere(self):
         targets = {target for target in re.findall(r'\]\(([^)#]+)\)', self.page) if '://' not in target}
         assert targets
-        assert [target for target in targets if not (ROOT / 'docs' / target).exists()] == []
+        assert [target for target in targets if not (ROOT / 'docs' / 'nets' / target).exists()] == []
