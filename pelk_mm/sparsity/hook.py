@@ -60,7 +60,7 @@ class DynamicSparsityHook(Hook):
     ``update_interval`` steps each layer drops the ``ceil(p * kept)`` kept weights of smallest magnitude and takes up
     as many at random, which start at 0; p falls by a cosine from ``prune_rate`` to ``final_prune_rate`` over the run.
     PeLK-T: ``update_interval=2000, prune_rate=0.5``; S and B: ``100, 0.3`` (sources: PeLK, arXiv 2403.07589, section
-    4.4; SLaK, arXiv 2207.03620; what they leave open is decision D5 of ``docs/paper/decisions.md``).
+    4.4; SLaK, arXiv 2207.03620; what they leave open is decision D5 of ``docs/paper/sparse_training.md``).
 
     ``granularity='filter'``: masks cover only the parallel paths of mixers (``ShiftwiseConv``) and drop whole N x N
     filters. SNIP scores are averaged over a filter, and the first masks are the same for all paths; then each path

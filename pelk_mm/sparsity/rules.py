@@ -1,7 +1,7 @@
 """Dynamic sparse training as tensor logic: how many weights each layer keeps, which, and how they move.
 
 From SLaK (arXiv 2207.03620, section 4), whose settings PeLK takes over (arXiv 2403.07589, section 4.4); what is ours
-instead is decision D5 of ``docs/paper/decisions.md``. A mask is a bool tensor, True where a weight is kept. Its
+instead is decision D5 of ``docs/paper/sparse_training.md``. A mask is a bool tensor, True where a weight is kept. Its
 elements need not be single weights: scores and magnitudes may be summed over whole filters, and a mask that broadcasts
 over its weight then prunes filters.
 """

@@ -54,7 +54,7 @@ class Filters:
     """Weights are (paths, ..., N, N), and a mask of (paths, ..., 1, 1) drops N x N filters.
 
     The rule of ShiftwiseConv's authors (arXiv 2401.12736), whose paths are parallel convolutions that are summed; what
-    is ours instead is decision D6 of ``docs/paper/decisions.md``.
+    is ours instead is decision D6 of ``docs/paper/sparse_training.md``.
     """
 
     attribute = 'filter_parameters'
