@@ -99,7 +99,7 @@ def test_configs_build_what_they_name(page, tmp_path):
         ]
         if 'constructor' in cfg.optim_wrapper:
             groups = build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups
-            assert len({group['lr'] for group in groups}) == 5
+            assert len({group['lr'] for group in groups}) == 6  # the stem, four stages, the rest
 
 
 @pytest.mark.processes
