@@ -1,11 +1,12 @@
-"""Pictures of label maps: painted labels, overlays on the image, and sheets of several pictures with a header.
+"""Pictures of label maps: painted labels, overlays on the image, and sheets of several pictures with header and legend.
 
 Arrays are RGB, (H, W, 3), uint8; label maps are (H, W) integers. Ids outside the palette (255, the usual "ignore",
 among them) are painted black, and an overlay leaves the image as it is there.
 """
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -13,6 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 #: What the names of images end in, in lower case, where the images of a folder are asked for.
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
 Palette = Sequence[Sequence[int]] | np.ndarray
+#: Names and their colours, (red, green, blue) from 0 to 255.
+Legend = Sequence[tuple[str, tuple[int, int, int]]]
 
 
 def make_palette(num_classes: int) -> np.ndarray:
@@ -74,13 +77,33 @@ def overlay(image: np.ndarray, labels: np.ndarray, palette: Palette, opacity: fl
     return np.where(known[..., None], blended.round(), image).astype(np.uint8)
 
 
+def legend_of(ids: Iterable[int], palette: Palette, classes: Sequence[str] = ()) -> Legend:
+    """What the colours of painted labels mean.
+
+    Args:
+        ids: The label ids that occur, in any order and any number.
+        palette: (num_classes, 3), values 0 to 255.
+        classes: Their names; an id beyond them is called by its number.
+
+    Returns:
+        An entry a class, by ascending id; last 'unlabelled', black, where an id has no colour.
+    """
+    found = sorted({int(i) for i in ids})
+    known = [i for i in found if 0 <= i < len(palette)]
+    names = [str(classes[i]).strip() if i < len(classes) else str(i) for i in known]
+    colours = [(int(red), int(green), int(blue)) for red, green, blue in (palette[i] for i in known)]
+    rest = [('unlabelled', (0, 0, 0))] if len(known) < len(found) else []
+    return (*zip(names, colours, strict=True), *rest)
+
+
 def sheet(
     rows: Sequence[Sequence[np.ndarray]],
     titles: Sequence[str] = (),
     cell_size: tuple[int, int] | None = None,
     gap: int = 6,
+    legend: Legend = (),
 ) -> Image.Image:
-    """Lay pictures out in rows under column titles.
+    """Lay pictures out in rows under column titles, and above a legend.
 
     Args:
         rows: Rows of RGB arrays, all rows equally long.
@@ -88,6 +111,8 @@ def sheet(
         cell_size: (width, height) of a cell in pixels; the largest picture's size when not given. Pictures keep their
             aspect ratio: they are shrunk or enlarged to fit, and centred.
         gap: White pixels around every cell.
+        legend: Names and colours to explain beneath the pictures, in as many lines as they need. A sheet narrower than
+            the longest name becomes as wide as that.
 
     Returns:
         A PIL image; ``sheet(...).save(path)`` writes the PNG.
@@ -110,7 +135,10 @@ def sheet(
     )
     font = ImageFont.load_default(max(12, width // 16))
     header = round(font.size * 1.6) if titles else 0  # type: ignore[union-attr]
-    page = Image.new('RGB', (columns * (width + gap) + gap, len(rows) * (height + gap) + gap + header), 'white')
+    foot = _draw_legend(legend, columns, width + gap, gap, font)
+    size = columns * (width + gap) + gap, len(rows) * (height + gap) + gap + header
+    page = Image.new('RGB', (max(size[0], foot.width), size[1] + foot.height), 'white')
+    page.paste(foot, (0, size[1]))
     draw = ImageDraw.Draw(page)
     for column, title in enumerate(titles):
         draw.text((gap + column * (width + gap) + width // 2, gap + header // 2), title, 'black', font, anchor='mm')
@@ -124,6 +152,27 @@ def sheet(
             top = gap + header + i * (height + gap) + (height - picture.height) // 2
             page.paste(picture, (left, top))
     return page
+
+
+def _draw_legend(legend: Legend, columns: int, pitch: int, gap: int, font: Any) -> Image.Image:
+    """The legend as a picture of its own, of height 0 where it is empty; its columns start where the pictures do."""
+    side, line = round(0.8 * font.size), round(1.6 * font.size)
+    needed = round(max((font.getlength(name) for name, _ in legend), default=0)) + 2 * side + side // 2
+    if needed <= pitch:
+        per_line, step = columns * (pitch // needed), pitch / (pitch // needed)
+    else:
+        per_line = max(1, columns * pitch // needed)
+        step = columns * pitch / per_line
+    lines = -(-len(legend) // per_line)
+    block = Image.new('RGB', (gap + max(needed, columns * pitch), lines * line + gap if lines else 0), 'white')
+    draw = ImageDraw.Draw(block)
+    for i, (name, colour) in enumerate(legend):
+        left, middle = gap + round(i % per_line * step), i // per_line * line + line // 2
+        box = left, middle - side // 2, left + side, middle - side // 2 + side
+        # The frame keeps colours visible that are close to the paper's white.
+        draw.rectangle(box, fill=colour, outline='grey', width=max(1, side // 12))
+        draw.text((left + side + side // 2, middle), name, 'black', font, anchor='lm')
+    return block
 
 
 def _check(labels: np.ndarray, palette: Palette) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ import numpy as np
 from mmengine.registry import DATASETS, TRANSFORMS, DefaultScope
 from PIL import Image
 
-from ...utils.pictures import paint_labels, sheet
+from ...utils.pictures import legend_of, paint_labels, sheet
 from ...utils.spread import spread
 from .baselines import Score, confusion_matrix, count_pixels, most_frequent_class_score, read_labels, score
 
@@ -76,7 +76,9 @@ class LabelledImages:
         return count_pixels(self.truths(), len(self.classes), self.ignore_index)
 
     def sheet(self, folder: str | Path, count: int, min_width: int = 240) -> Image.Image:
-        """A picture of ``count`` images, evenly spaced, with truth and prediction beside each.
+        """A picture of ``count`` images, evenly spaced, with truth and prediction beside each and a legend beneath.
+
+        The legend names the classes that are shown, and what is unlabelled where any of it is.
 
         Args:
             folder: The predictions.
@@ -86,13 +88,21 @@ class LabelledImages:
         Raises:
             FileNotFoundError: A prediction is missing.
         """
+        shown = spread(len(self), count, nearest=True)
+        labels = [(self.truth(i), self.prediction(i, folder)) for i in shown]
         rows = [
-            [self.image(i), *(paint_labels(ids, self.palette) for ids in (self.truth(i), self.prediction(i, folder)))]
-            for i in spread(len(self), count, nearest=True)
+            [self.image(i), *(paint_labels(ids, self.palette) for ids in pair)]
+            for i, pair in zip(shown, labels, strict=True)
         ]
+        occurring = np.unique(np.concatenate([np.unique(ids) for pair in labels for ids in pair]))
         height, width = np.max([picture.shape[:2] for row in rows for picture in row], axis=0).tolist()
         scale = max(1.0, min_width / width)
-        return sheet(rows, ('image', 'truth', 'prediction'), (round(width * scale), round(height * scale)))
+        return sheet(
+            rows,
+            ('image', 'truth', 'prediction'),
+            (round(width * scale), round(height * scale)),
+            legend=legend_of(occurring, self.palette, self.classes),
+        )
 
 
 def report(

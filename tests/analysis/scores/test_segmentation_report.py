@@ -95,6 +95,24 @@ def test_sheet_shows_image_truth_and_prediction(root, tmp_path):
     assert images.sheet(folder, count=50).height > images.sheet(folder, count=3).height
 
 
+def test_the_sheet_explains_the_colours_it_shows(root, tmp_path, monkeypatch):
+    """Of 150 classes those of the truth and of the predictions shown, and that some of the truth has no label."""
+    legends = []
+    monkeypatch.setattr(
+        'pelk_mm.analysis.scores.segmentation_report.sheet', lambda *_, legend: legends.append(dict(legend))
+    )
+    images = labelled(root, 'validation')
+    folder = write_predictions(tmp_path / 'out', lambda ids: np.full_like(ids, 140), None)
+    images.sheet(folder, count=1)
+    ids = np.unique(ids_of(SPEC.scene('validation', 0)[1], None))
+    shown = sorted({*ids.tolist(), 140} - {255})
+    assert len(shown) < 9
+    assert list(legends[0]) == [images.classes[i].strip() for i in shown] + ['unlabelled'] * (255 in ids)
+    assert legends[0]['sky'] == tuple(images.palette[images.classes.index('sky')])
+    images.sheet(folder, count=7)
+    assert {name for name in legends[1] if name != 'unlabelled'} == {*CLASSES, images.classes[140].strip()}
+
+
 def test_missing_prediction_is_named(root, tmp_path):
     images = labelled(root, 'validation', CLASSES)
     with pytest.raises(FileNotFoundError, match=r'no prediction .*ADE_val_00000001.png.*tools/test.py'):
