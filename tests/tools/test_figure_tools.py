@@ -10,6 +10,7 @@ from tool_runner import run
 PARAMETERS = 'analysis_tools/plot_parameters.py'
 MACS = 'analysis_tools/plot_macs.py'
 KERNEL = 'analysis_tools/plot_kernel.py'
+DESIGNS = 'analysis_tools/plot_kernel_designs.py'
 FIELD = 'analysis_tools/plot_receptive_field.py'
 
 
@@ -36,6 +37,30 @@ def test_parameters(project, capsys):
     assert run(PARAMETERS, '--kernel-sizes', 8, 12, '--out', 'q.png') == 2
     assert 'odd' in one_line(capsys)
     assert not (project / 'q.png').exists()
+
+
+def test_kernel_designs(project, capsys):
+    assert run(DESIGNS, '--kernel-size', 13, '--stripe-width', 3, '--out', 'new/d.png') == 0
+    out = capsys.readouterr().out
+    assert ' peripheral 13x13: 81 parameters a channel' in out
+    assert 'written: new/d.png, new/d.csv' in out
+    with open('new/d.csv') as file:
+        rows = list(csv.DictReader(file))
+    assert [(row['net'], int(row['parameters'])) for row in rows] == [('RepLKNet', 169), ('SLaK', 78), ('PeLK', 81)]
+    assert rows[2]['segments'] == '2 2 1 1 1 1 1 2 2'
+    assert run(DESIGNS, '--out', 'new/d.png') == 2
+    assert 'new/d.png exists: pass --overwrite to replace it' in one_line(capsys)
+    assert run(DESIGNS, '--out', 'new/d.png', '--overwrite') == 0
+    assert 'two stripes 51x5 and 5x51: 510 parameters a channel' in capsys.readouterr().out
+    for option, value, message in (
+        ('--kernel-size', 12, 'kernel_size must be odd and positive, but got 12'),
+        ('--central-size', 53, 'central_size must be at most kernel_size=51, but got 53'),
+        ('--stripe-width', 4, 'stripe_width must be odd and positive, but got 4'),
+        ('--stripe-width', 53, 'stripe_width must be at most kernel_size=51, but got 53'),
+    ):
+        assert run(DESIGNS, option, value, '--out', 'e.png') == 2
+        assert message in one_line(capsys)
+    assert not list(project.glob('e.*'))
 
 
 def test_macs(project, capsys):
