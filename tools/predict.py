@@ -3,10 +3,12 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pelk_mm.apis.predict import predict  # noqa: E402
+from pelk_mm.apis.prediction_page import page_path  # noqa: E402
 from pelk_mm.utils.cli import add_common_arguments, run_tool  # noqa: E402
 
 
@@ -30,14 +32,16 @@ def main(argv: Sequence[str]) -> int:
     """Predict as the command line says; 1 if an image had to be skipped."""
     args = parse_args(argv)
     skipped = done = 0
-    for result in predict(**vars(args)):
-        if result.error is None:
-            done += 1
-            print(f'{result.image}: {result.summary}')
-        else:
-            skipped += 1
-            print(f'skipped {result.image}: {result.error}', file=sys.stderr)
-    print(f'{done} image(s) predicted, results in {args.out_dir}')
+    with closing(predict(**vars(args))) as results:  # an interrupted run, too, writes its page before it ends
+        for result in results:
+            if result.error is None:
+                done += 1
+                print(f'{result.image}: {result.summary}')
+            else:
+                skipped += 1
+                print(f'skipped {result.image}: {result.error}', file=sys.stderr)
+    page = page_path(args.input, args.out_dir)
+    print(f'{done} image(s) predicted, results in {args.out_dir}' + (f', to look through: {page}' if page else ''))
     if skipped:
         print(f'error: {skipped} of {done + skipped} image(s) could not be read and were skipped', file=sys.stderr)
     return 1 if skipped else 0

@@ -1,7 +1,6 @@
 """The work of ``tools/predict.py``: images in, pictures and raw predictions out."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +11,12 @@ from PIL import Image, ImageOps
 
 from ..engine.config import load_config, task_of
 from ..utils.errors import ConfigError, DataError
+from ..utils.files import write_files
 from ..utils.pictures import IMAGE_SUFFIXES
 from .load_model import build_test_pipeline, load_model
+from .prediction import Prediction
 from .prediction_files import SUFFIXES, choose_files, write_boxes, write_classes, write_labels
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What became of one image.
-
-    Attributes:
-        image: The input.
-        outputs: The files written for it; empty if it was skipped.
-        error: Why it was skipped.
-        summary: One line about what was found.
-    """
-
-    image: Path
-    outputs: tuple[Path, ...] = ()
-    error: str | None = None
-    summary: str = ''
+from .prediction_page import page_html, page_path
 
 
 def predict(
@@ -46,12 +31,14 @@ def predict(
     overwrite: bool = False,
     cfg_options: Mapping[str, Any] | None = None,
     trust_checkpoint: bool = False,
-) -> Iterator[Prediction]:
+) -> Generator[Prediction, None, None]:
     """Predict one image or all images of a folder, and write the results.
 
     Segmentors: ``<name>_overlay.png`` and ``<name>_labels.png``, the label map at the image's size (8 bits, 16 where
     there are more than 256 classes). Classifiers: ``<name>.json`` with the five best classes. Detectors:
-    ``<name>_overlay.png`` and ``<name>.json`` with boxes (x1, y1, x2, y2 in pixels), labels and scores.
+    ``<name>_overlay.png`` and ``<name>.json`` with boxes (x1, y1, x2, y2 in pixels), labels and scores. A folder's
+    results get a page to look through, ``index.html``, written at the end; when the generator is closed or fails before
+    that, the page shows what is done.
 
     Args:
         config: Path of the config file; its ``default_scope`` decides the task.
@@ -70,7 +57,7 @@ def predict(
         One ``Prediction`` an image, as they are done; an unreadable image gives one with ``error``.
 
     Raises:
-        UserError: One of its kinds, before the first image.
+        UserError: One of its kinds, before the first image, or where the page cannot be written.
     """
     for name, value in (('opacity', opacity), ('score_thr', score_thr)):
         if not 0 <= value <= 1:
@@ -83,28 +70,41 @@ def predict(
             f'config {config} has default_scope {cfg.get("default_scope")!r}: '
             'predictions need one of mmpretrain, mmseg and mmdet'
         )
-    targets = choose_files(images, Path(out_dir), SUFFIXES[task], overwrite)
+    page = page_path(input, out_dir)
+    targets = choose_files(images, Path(out_dir), SUFFIXES[task], overwrite, page)
     model: Any = load_model(cfg, checkpoint, device, deploy, trust_checkpoint)
     pipeline = build_test_pipeline(cfg)
-    for image, files in targets.items():
-        try:
-            with Image.open(image) as picture:
-                # The pipeline's decoder turns a picture by its EXIF entry; the overlay must agree.
-                array = np.asarray(ImageOps.exif_transpose(picture).convert('RGB'))
-            data = pipeline({'img_path': str(image), 'img_id': 0})
-        except Exception as error:  # decoders raise what they like on damaged files
-            reason = str(error).strip().split('\n')[0] or type(error).__name__
-            yield Prediction(image, error=f'cannot be read as an image: {reason}')
-            continue
-        with torch.no_grad():
-            sample = model.test_step(pseudo_collate([data]))[0]
-        if task == 'segmentation':
-            summary = write_labels(model.dataset_meta, sample, array, files, opacity)
-        elif task == 'classification':
-            summary = write_classes(model.dataset_meta, sample, files)
-        else:
-            summary = write_boxes(model.dataset_meta, sample, array, files, opacity, score_thr)
-        yield Prediction(image, files, summary=summary)
+    done: list[Prediction] = []
+    try:
+        for image, files in targets.items():
+            done.append(_predict_image(model, task, pipeline, image, files, opacity, score_thr))
+            yield done[-1]
+    finally:
+        if page and done:
+            write_files({page: page_html(done, len(targets), config, checkpoint, page.parent)})
+
+
+def _predict_image(
+    model: Any, task: str, pipeline: Any, image: Path, files: tuple[Path, ...], opacity: float, score_thr: float
+) -> Prediction:
+    """Predict one image and write its files."""
+    try:
+        with Image.open(image) as picture:
+            # The pipeline's decoder turns a picture by its EXIF entry; the overlay must agree.
+            array = np.asarray(ImageOps.exif_transpose(picture).convert('RGB'))
+        data = pipeline({'img_path': str(image), 'img_id': 0})
+    except Exception as error:  # decoders raise what they like on damaged files
+        reason = str(error).strip().split('\n')[0] or type(error).__name__
+        return Prediction(image, error=f'cannot be read as an image: {reason}')
+    with torch.no_grad():
+        sample = model.test_step(pseudo_collate([data]))[0]
+    if task == 'segmentation':
+        found = write_labels(model.dataset_meta, sample, array, files, opacity)
+    elif task == 'classification':
+        found = write_classes(model.dataset_meta, sample, files)
+    else:
+        found = write_boxes(model.dataset_meta, sample, array, files, opacity, score_thr)
+    return Prediction(image, files, found=found, size=(array.shape[1], array.shape[0]))
 
 
 def find_images(path: str) -> list[Path]:

@@ -10,7 +10,8 @@ from PIL import Image
 
 from ..utils.errors import OutputError
 from ..utils.files import atomic_path, write_text_atomic
-from ..utils.pictures import make_palette, overlay
+from ..utils.pictures import legend_of, make_palette, overlay
+from .prediction import Found
 
 SUFFIXES = {
     'segmentation': ('_overlay.png', '_labels.png'),
@@ -20,7 +21,7 @@ SUFFIXES = {
 
 
 def choose_files(
-    images: list[Path], folder: Path, suffixes: tuple[str, ...], overwrite: bool
+    images: list[Path], folder: Path, suffixes: tuple[str, ...], overwrite: bool, page: Path | None = None
 ) -> dict[Path, tuple[Path, ...]]:
     """Decide where each image's results go, before anything is computed.
 
@@ -29,12 +30,13 @@ def choose_files(
         folder: Where the results go.
         suffixes: Appended to an image's stem, one for each result.
         overwrite: Results may exist already.
+        page: A result that shows all images, if there is to be one.
 
     Returns:
         The files of each image.
 
     Raises:
-        OutputError: If a result exists, two images share one, or one would replace an input.
+        OutputError: If a result exists or is a folder, two images share one, or one would replace an input.
     """
     if folder.exists() and not folder.is_dir():
         raise OutputError(f'--out-dir {folder} is a file')
@@ -45,19 +47,22 @@ def choose_files(
         other = owner.setdefault(targets[image][0], image)
         if other != image:
             raise OutputError(f'{other.name} and {image.name} would both be written to {targets[image][0].name}')
-    existing = [file for files in targets.values() for file in files if file.exists()]
+    results = [file for files in targets.values() for file in files] + ([page] if page else [])
+    existing = [file for file in results if file.exists()]
     if existing and not overwrite:
         raise OutputError(
             f'--out-dir {folder} already holds {len(existing)} of the results, {existing[0].name} first: '
             'pass --overwrite to replace them, or another --out-dir'
         )
+    if folders := [file for file in existing if file.is_dir()]:
+        raise OutputError(f'{folders[0]} is a folder, not a file: choose another --out-dir')
     inputs = {image.resolve() for image in images}
-    if clash := [file for files in targets.values() for file in files if file.resolve() in inputs]:
+    if clash := [file for file in results if file.resolve() in inputs]:
         raise OutputError(f'result {clash[0]} would replace an input image: choose another --out-dir')
     return targets
 
 
-def write_labels(meta: dict, sample: Any, image: np.ndarray, files: tuple[Path, ...], opacity: float) -> str:
+def write_labels(meta: dict, sample: Any, image: np.ndarray, files: tuple[Path, ...], opacity: float) -> Found:
     """Write the overlay and the raw label map (8 bits; 16 where there are more than 256 classes).
 
     Args:
@@ -68,7 +73,7 @@ def write_labels(meta: dict, sample: Any, image: np.ndarray, files: tuple[Path, 
         opacity: Of the labels in the overlay.
 
     Returns:
-        The three largest classes in one line.
+        The three largest classes in one line, and the legend of all.
     """
     labels = sample.pred_sem_seg.data[0].cpu().numpy()
     classes = meta.get('classes') or ()
@@ -80,10 +85,11 @@ def write_labels(meta: dict, sample: Any, image: np.ndarray, files: tuple[Path, 
     _save_picture(labels.astype(np.uint8 if largest <= 256 else np.uint16), files[1])
     ids, counts = np.unique(labels, return_counts=True)
     top = sorted(zip(counts, ids, strict=True), reverse=True)[:3]
-    return ', '.join(f'{_name(classes, i)} {100 * count / labels.size:.0f} %' for count, i in top)
+    summary = ', '.join(f'{_name(classes, i)} {100 * count / labels.size:.0f} %' for count, i in top)
+    return Found(summary, legend_of(ids, palette, classes))
 
 
-def write_classes(meta: dict, sample: Any, files: tuple[Path, ...]) -> str:
+def write_classes(meta: dict, sample: Any, files: tuple[Path, ...]) -> Found:
     """Write the five best classes as JSON.
 
     Args:
@@ -92,21 +98,19 @@ def write_classes(meta: dict, sample: Any, files: tuple[Path, ...]) -> str:
         files: The JSON file.
 
     Returns:
-        The best class in one line.
+        The best class in one line, and the five with their scores.
     """
     classes = meta.get('classes') or ()
     scores, ids = sample.pred_score.cpu().float().topk(min(5, len(sample.pred_score)))
-    top = [
-        {'label': int(i), 'class': _name(classes, int(i)), 'score': float(score)}
-        for score, i in zip(scores, ids, strict=True)
-    ]
+    best = tuple((_name(classes, int(i)), float(score)) for score, i in zip(scores, ids, strict=True))
+    top = [{'label': int(i), 'class': name, 'score': score} for i, (name, score) in zip(ids, best, strict=True)]
     write_text_atomic(files[0], json.dumps({'top5': top}, indent=2) + '\n')
-    return f'{top[0]["class"]} {top[0]["score"]:.3f}'
+    return Found(f'{best[0][0]} {best[0][1]:.3f}', top=best)
 
 
 def write_boxes(
     meta: dict, sample: Any, image: np.ndarray, files: tuple[Path, ...], opacity: float, score_thr: float
-) -> str:
+) -> Found:
     """Write the overlay, and as JSON the boxes (x1, y1, x2, y2 in pixels), labels and scores.
 
     Args:
@@ -133,7 +137,7 @@ def write_boxes(
         visualizer.add_datasample('predict', image, sample, draw_gt=False, show=False, pred_score_thr=score_thr)
         Image.fromarray(visualizer.get_image()).save(partial, format='PNG')
     write_text_atomic(files[1], json.dumps({'boxes': boxes}, indent=2) + '\n')
-    return f'{len(boxes)} box(es)'
+    return Found(f'{len(boxes)} box(es)')
 
 
 def _save_picture(array: np.ndarray, path: Path) -> None:
