@@ -23,7 +23,8 @@ TEST_TOOLS = ('pytest', 'xdist', 'ruff', 'mypy')
 def has_operators() -> bool:
     """Tells whether the mmcv that is installed has compiled operators, without importing it."""
     spec = importlib.util.find_spec('mmcv')
-    return bool(spec) and any(list(Path(p).glob('_ext*')) for p in spec.submodule_search_locations or ())
+    folders = spec.submodule_search_locations if spec else None
+    return any(list(Path(folder).glob('_ext*')) for folder in folders or ())
 
 
 def missing_packages(without_operators: bool = False) -> list[str]:
