@@ -14,7 +14,14 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 
 ROOT = Path(__file__).parents[2]
-PAGES = ['README.md', 'docs/start/first_net.md', 'docs/start/in_your_config.md', 'docs/ops/index.md']
+PAGES = [
+    'README.md',
+    'docs/start/first_net.md',
+    'docs/start/in_your_config.md',
+    'docs/guide/weights.md',
+    'docs/nets/index.md',
+    'docs/ops/index.md',
+]
 FENCE = re.compile(r'^( *)```(\w+)\n(.*?)^ *```$', re.MULTILINE | re.DOTALL)
 SHAPE = re.compile(r'\((\d+(?:, \d+)+)\)')
 
@@ -40,8 +47,8 @@ def configs(page: str) -> list[str]:
 
 
 def test_every_python_block_is_taken_by_a_test_below():
-    assert [len(programs(page)) for page in PAGES] == [1, 5, 0, 1]
-    assert [len(configs(page)) for page in PAGES] == [1, 0, 4, 0]
+    assert [len(programs(page)) for page in PAGES] == [1, 6, 0, 0, 0, 1]
+    assert [len(configs(page)) for page in PAGES] == [1, 0, 4, 3, 1, 0]
 
 
 @pytest.mark.slow
@@ -83,10 +90,16 @@ def test_configs_build_what_they_name(page, tmp_path):
         path = tmp_path / f'config_{number}.py'
         path.write_text(block)
         cfg = Config.fromfile(path)
-        if 'model' not in cfg:
+        backbone = cfg.get('backbone') or cfg.get('model', {}).get('backbone')
+        if backbone is None:
             continue
-        if 'neck' not in cfg.model:
-            assert list(MODELS.build(cfg.model.backbone).channels) == [124, 249, 499, 998]
+        backbone.pop('_delete_', None)
+        channels = list(MODELS.build(backbone).channels)
+        head = cfg.get('model', {}).get('decode_head')
+        if head:
+            assert head.in_channels == channels
+            assert cfg.model.auxiliary_head.in_channels == channels[2]
+        if 'neck' not in cfg.get('model', {}):
             continue
         with DefaultScope.overwrite_default_scope('mmdet'):
             model = MODELS.build(cfg.model)
