@@ -9,7 +9,7 @@ set -euo pipefail
 unset CDPATH
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
-CONFIG=configs/demo/upernet_pelk_atto_toy.py
+CONFIG=configs/demo/upernet_pelk_atto_toy_64.py
 OUT="${PELK_MM_DEMO_DIR:-work_dirs/demo}"
 TRAINED="$OUT/train/finished"
 export PELK_MM_DATA="$OUT/data" PYTHONUNBUFFERED=1
@@ -52,13 +52,35 @@ train() {
   touch "$TRAINED"
 }
 
+score() { # NAME CHECKPOINT
+  logged "score_$1" "$PYTHON" tools/test.py "$CONFIG" "$2" --work-dir "$OUT/$1" --out "$OUT/$1/predictions"
+}
+score_untrained() {
+  logged untrained "$PYTHON" tools/analysis_tools/save_untrained.py "$CONFIG" "$OUT/untrained/start.pth"
+  score untrained "$OUT/untrained/start.pth"
+}
+
+# Both at once: for most of the time each keeps a single core busy.
+score_both() {
+  local other
+  set -m # a process group of its own, to be stopped as a whole
+  score_untrained &
+  other=$!
+  set +m
+  # shellcheck disable=SC2064  # this group, whatever comes
+  trap "kill -TERM -- -$other 2>/dev/null || true" EXIT
+  score test "$(cat "$OUT/train/last_checkpoint")"
+  wait "$other"
+  trap - EXIT
+}
+
 started=$SECONDS
 PYTHON="$(bash tools/setup.sh --without-operators --print-python)"
 set_up=$((SECONDS - started))
 mkdir -p "$OUT/logs"
 
 say "1 of 4: drawing scenes in ADE20K's layout into $OUT/data/toy"
-logged data "$PYTHON" tools/make_toy_data.py "$OUT/data/toy" --train 800 --size 128 --overwrite
+logged data "$PYTHON" tools/make_toy_data.py "$OUT/data/toy" --train 800 --size 64 --overwrite
 
 if [[ -e "$TRAINED" && $# == 0 ]]; then
   say "2 of 4: trained already (bash tools/demo.sh --overwrite trains again)"
@@ -68,11 +90,7 @@ else
 fi
 
 say "3 of 4: scoring the held-out scenes, with the trained and with an untrained net"
-logged untrained "$PYTHON" tools/analysis_tools/save_untrained.py "$CONFIG" "$OUT/untrained/start.pth"
-logged test_untrained "$PYTHON" tools/test.py "$CONFIG" "$OUT/untrained/start.pth" \
-  --work-dir "$OUT/untrained" --out "$OUT/untrained/predictions"
-logged test "$PYTHON" tools/test.py "$CONFIG" "$(cat "$OUT/train/last_checkpoint")" \
-  --work-dir "$OUT/test" --out "$OUT/test/predictions"
+score_both
 
 say "4 of 4: painting"
 logged report "$PYTHON" tools/analysis_tools/segmentation_report.py "$CONFIG" "$OUT/test/predictions" \

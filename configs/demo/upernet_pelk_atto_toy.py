@@ -13,14 +13,12 @@ crop_size = (128, 128)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', reduce_zero_label=True),
-    # Whole scenes: what lies above and below the horizon is told apart by the horizon alone.
-    dict(type='Resize', scale=crop_size, keep_ratio=True),
+    # Whole scenes, as they are drawn: what lies above and below the horizon is told apart only by the horizon.
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=crop_size, keep_ratio=True),
     dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(type='PackSegInputs'),
 ]

@@ -42,6 +42,11 @@ def test_second_run_asks_neither_index_nor_compiler(checkout, fake_stack):
     assert checkout.calls == calls
 
 
+def test_packages_are_compiled_where_python_keeps_no_bytecode(checkout, fake_stack):
+    assert checkout.setup(PYTHONDONTWRITEBYTECODE='1').returncode == 0
+    assert list((fake_stack / 'mmseg').rglob('*.pyc'))
+
+
 def test_kept_wheel_serves_a_new_environment(checkout, fake_stack):
     assert checkout.setup().returncode == 0
     second = checkout.folder / 'second'

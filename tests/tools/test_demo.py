@@ -30,6 +30,10 @@ case "$1" in
     echo '01/01 00:00:01 - mmengine - INFO - Iter(val) [5/5]    aAcc: 90.0  mIoU: 81.50  mAcc: 1  time: 1'
     touch "$work/iter_600.pth"
     echo "$work/iter_600.pth" >"$work/last_checkpoint" ;;
+  *save_untrained.py) [[ "${SCORING:-}" != fails ]] || { echo 'error: no such model' >&2; exit 2; } ;;
+  tools/test.py)
+    [[ "${SCORING:-}" != hangs || "$*" != *untrained* ]] || { touch "$CALLS.scoring"; sleep 600; }
+    [[ "${SCORING:-}" != hangs ]] || { while [[ ! -e "$CALLS.scoring" ]]; do sleep 0.05; done; exit 3; } ;;
   *segmentation_report.py)
     echo 'INFO - a line of a logger'
     echo '40 images, 9 classes present   this net'
@@ -78,16 +82,12 @@ def test_first_call_does_everything(demo):
     process = demo()
     assert process.returncode == 0, process.err
     tools = [Path(call.split()[0]).name for call in process.calls]
-    assert tools == [
-        'make_toy_data.py',
-        'train.py',
-        'save_untrained.py',
-        'test.py',
-        'test.py',
-        'segmentation_report.py',
-    ]
+    assert tools[:2] == ['make_toy_data.py', 'train.py']
+    assert sorted(tools[2:5]) == ['save_untrained.py', 'test.py', 'test.py']  # both nets are scored at once
+    assert tools[5:] == ['segmentation_report.py']
     assert '--resume' not in process.calls[1]
-    assert process.calls[4].split()[2] == 'work_dirs/demo/train/iter_600.pth'
+    scored = {call.split()[2] for call in process.calls if call.startswith('tools/test.py')}
+    assert scored == {'work_dirs/demo/train/iter_600.pth', 'work_dirs/demo/untrained/start.pth'}
     assert 'iteration 20 of 600, loss 1.50, time left 0:01:15' in process.out
     assert 'held-out mIoU so far: 81.50' in process.out
     assert '40 images, 9 classes present' in process.out
@@ -106,7 +106,7 @@ def test_second_call_scores_the_trained_net_again(demo):
     assert 'picture: ' in process.out
 
 
-def test_overwrite_trains_anew_and_arguments_reach_the_training(demo):
+def test_overwrite_trains_again_and_arguments_reach_the_training(demo):
     demo()
     process = demo('--overwrite', '--cfg-options', 'train_cfg.max_iters=3')
     assert process.returncode == 0, process.err
@@ -124,7 +124,20 @@ def test_failure_shows_the_tools_own_words_and_its_status(demo):
     assert not (demo.root / 'work_dirs/demo/train/finished').exists()
 
 
-def test_goes_on_after_ctrl_c(demo):
+def test_failure_of_the_baseline_is_one_too(demo):
+    process = demo(SCORING='fails')
+    assert process.returncode == 2
+    assert 'error: no such model' in process.err
+    assert 'work_dirs/demo/logs/untrained.log' in process.err
+    assert 'picture' not in process.out
+
+
+def test_a_failed_score_ends_the_other_one_too(demo):
+    process = demo(SCORING='hangs')  # that nothing is left behind is checked where the process ends
+    assert process.returncode == 3
+
+
+def test_resumes_after_ctrl_c(demo):
     process = demo.start(TRAINING='hangs')
     # this line has come through everything that Ctrl-C must find at work
     assert any('iteration 20 of 600' in line for line in iter(process.stdout.readline, ''))
