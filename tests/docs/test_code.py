@@ -48,7 +48,7 @@ def configs(page: str) -> list[str]:
 
 def test_every_python_block_is_taken_by_a_test_below():
     assert [len(programs(page)) for page in PAGES] == [1, 6, 0, 0, 0, 1]
-    assert [len(configs(page)) for page in PAGES] == [1, 0, 4, 3, 1, 0]
+    assert [len(configs(page)) for page in PAGES] == [1, 0, 5, 3, 1, 0]
 
 
 @pytest.mark.slow
@@ -86,9 +86,10 @@ def test_numbers_of_the_ops_page_are_those_that_come_out():
 @pytest.mark.parametrize('page', [page for page in PAGES if configs(page)])
 def test_configs_build_what_they_name(page, tmp_path):
     pytest.importorskip('mmdet', reason='the pages inherit a Mask R-CNN of mmdet')
+    mmseg = pytest.importorskip('mmseg', reason='the pages inherit a UperNet of mmseg')
     for number, block in enumerate(configs(page)):
         path = tmp_path / f'config_{number}.py'
-        path.write_text(block)
+        path.write_text(block.replace('PATH_OF_MMSEGMENTATION', str(Path(mmseg.__file__).parent / '.mim')))
         cfg = Config.fromfile(path)
         backbone = cfg.get('backbone') or cfg.get('model', {}).get('backbone')
         if backbone is None:
@@ -99,6 +100,9 @@ def test_configs_build_what_they_name(page, tmp_path):
         if head:
             assert head.in_channels == channels
             assert cfg.model.auxiliary_head.in_channels == channels[2]
+        if cfg.get('default_scope') == 'mmseg':
+            with DefaultScope.overwrite_default_scope('mmseg'):
+                assert type(MODELS.build(cfg.model).decode_head).__name__ == 'UPerHead'
         if 'neck' not in cfg.get('model', {}):
             continue
         with DefaultScope.overwrite_default_scope('mmdet'):
