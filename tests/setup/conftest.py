@@ -83,6 +83,9 @@ if '-r' in args and 'FAKE_UV_ERROR' in os.environ:
     sys.exit(2)
 extension = pathlib.Path(__file__).parent / 'mmcv' / '_ext.py'
 if args[-1].endswith('.whl'):
+    if 'FAKE_WHEEL_ERROR' in os.environ:
+        print(os.environ['FAKE_WHEEL_ERROR'], file=sys.stderr)
+        sys.exit(2)
     extension.write_text(pathlib.Path(args[-1]).read_text())
 if args[-1].startswith('onedl-mmcv=='):
     if 'FAKE_MMCV_ERROR' in os.environ:

@@ -1,5 +1,7 @@
 """Where mmcv's operators come from: nowhere, a wheel kept from before, a wheel of the user's, or a compiler."""
 
+import platform
+
 import pytest
 
 pytestmark = pytest.mark.processes
@@ -57,6 +59,15 @@ def test_kept_wheel_is_taken_without_being_asked_for(checkout, fake_stack):
     assert done.returncode == 0, done.stderr
     assert "installing the kept wheel of mmcv's operators" in done.stdout
     assert 'mmcv.ops    built for the CPU only' in done.stdout
+
+
+def test_kept_wheel_outlives_a_disk_that_runs_full(checkout, fake_stack):
+    checkout.keep_wheel('torch2.11.0+cu130-cpu-linux_' + platform.machine())
+    done = checkout.setup(FAKE_WHEEL_ERROR='error: No space left on device')
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith('error: ')]
+    assert "the disk ran full while installing mmcv's wheel" in line
+    assert list(checkout.cache.glob('wheels/*/*.whl'))
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ keep_wheel() {
 
 # Takes the wheel that PELK_MM_MMCV_WHEELS holds for this Python, where its operators import with this torch.
 fetch_mmcv() {
-  local target="$1" log="$CACHE/logs/mmcv-fetch.log" place="$PELK_MM_MMCV_WHEELS" folder status=0 source reason
+  local target="$1" log="$CACHE/logs/mmcv-fetch.log" place="$PELK_MM_MMCV_WHEELS" folder status=0 source
   source=(--no-index --find-links "$place")
   [[ "${place%/}" != *://*/simple ]] || source=(--index-url "$place")
   folder="$(mktemp -d "${TMPDIR:-/tmp}/pelk_mm.XXXXXX")"
@@ -82,20 +82,20 @@ fetch_mmcv() {
   fi
   keep_wheel "$folder" "$target"
   rm -rf -- "$folder"
-  if ! reason="$(try_wheel "$target")"; then
+  if ! try_wheel "$target"; then
     rm -rf -- "$target"
-    say "the wheel of PELK_MM_MMCV_WHEELS does not fit: $reason"
+    say "the wheel of PELK_MM_MMCV_WHEELS does not fit: $REASON"
     return 1
   fi
 }
 
-# Installs the wheel kept in folder $1; where its operators do not import, prints why and fails.
+# Installs the wheel kept in folder $1; where its operators do not import, fails, and REASON says why.
 try_wheel() {
   local wheels=("$1"/*.whl) log="$CACHE/logs/mmcv-install.log"
   "$VENV/bin/uv" pip install --python "$VENV/bin/python" --no-deps --reinstall "${wheels[0]}" >"$log" 2>&1 ||
     explain_failure "installing mmcv's wheel" "$log"
   "$VENV/bin/python" "$CHECK" --only mmcv.ops >"$log" 2>&1 || {
-    sed -n 's/^error: .*python: //p' "$log"
+    REASON="$(sed -n 's/^error: .*python: //p' "$log")"
     return 1
   }
 }
@@ -109,7 +109,7 @@ install_mmcv_without_operators() {
 }
 
 install_mmcv() {
-  local key target reason
+  local key target
   key="$("$VENV/bin/python" "$CHECK" --operators-key)"
   target="$CACHE/wheels/mmcv$(mmcv_version)-$key"
   if compgen -G "$target/*.whl" >/dev/null; then
@@ -123,9 +123,9 @@ install_mmcv() {
   else
     build_mmcv "$target" "$key"
   fi
-  reason="$(try_wheel "$target")" || {
+  try_wheel "$target" || {
     rm -rf -- "$target"
-    die "the wheel kept in $target does not import ($reason) and was removed:" \
+    die "the wheel kept in $target does not import ($REASON) and was removed:" \
       "run tools/setup.sh again to build it again"
   }
 }
