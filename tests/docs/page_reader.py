@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import dedent
 
 FENCE = re.compile(r'\s*(`{3,}|~{3,})')
 HEADING = re.compile(r'#{1,6}\s+(.*?)\s*#*$')
@@ -31,6 +32,14 @@ class Piece:
     text: str
 
 
+@dataclass(frozen=True)
+class Block:
+    """A code block between fences: its language, and its text without the indentation of the list it stands in."""
+
+    language: str
+    text: str
+
+
 @dataclass
 class Page:
     """A page's parts in their order.
@@ -42,6 +51,7 @@ class Page:
         anchors: What a link's ``#`` may name.
         inline: Inline code, by its place.
         code: Lines of code blocks.
+        blocks: Code blocks that stand between fences.
         tables: How many there are.
     """
 
@@ -51,6 +61,7 @@ class Page:
     anchors: set[str] = field(default_factory=set)
     inline: list[Piece] = field(default_factory=list)
     code: list[Piece] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
     tables: int = 0
 
     @property
@@ -114,14 +125,17 @@ class _Reader:
         self.in_list = self.in_table = False
 
     def read(self, text: str) -> Page:
-        fence = ''  # of the code block being read
+        fence = ''  # of the code block being read, whose language and lines are:
+        language, lines = '', []
         comment = False
         for number, line in enumerate(text.splitlines(), 1):
             if fence:
                 if line.strip().startswith(fence) and not line.strip().strip(fence[0]):
                     fence = ''
+                    self.page.blocks.append(Block(language, dedent('\n'.join(lines))))
                 else:
                     self.page.code.append(Piece(number, line))
+                    lines.append(line)
                 continue
             if comment:
                 inside, closed, line = line.partition('-->')
@@ -136,7 +150,7 @@ class _Reader:
             if opened:
                 self.end_block()
                 self.in_table = False
-                fence = opened[1]
+                fence, language, lines = opened[1], line[opened.end() :].strip(), []
             else:
                 self.read_line(number, line)
         self.end_block()

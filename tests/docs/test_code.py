@@ -4,7 +4,9 @@ import os
 import re
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import children
 import pytest
@@ -12,6 +14,7 @@ import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
+from page_reader import read_page
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -22,16 +25,12 @@ PAGES = [
     'docs/nets/index.md',
     'docs/ops/index.md',
 ]
-FENCE = re.compile(r'^( *)```(\w+)\n(.*?)^ *```$', re.MULTILINE | re.DOTALL)
 SHAPE = re.compile(r'\((\d+(?:, \d+)+)\)')
 
 
 def blocks(page: str, language: str) -> list[str]:
-    """The fenced blocks of a page in one language, without the indentation of a list."""
-    text = (ROOT / page).read_text()
-    return [
-        re.sub(f'^{indent}', '', body, flags=re.M) for indent, name, body in FENCE.findall(text) if name == language
-    ]
+    """The code blocks of a page in one language."""
+    return [block.text for block in read_page(ROOT / page).blocks if block.language == language]
 
 
 def is_config(block: str) -> bool:
@@ -51,32 +50,35 @@ def test_every_python_block_is_taken_by_a_test_below():
     assert [len(configs(page)) for page in PAGES] == [1, 0, 5, 3, 1, 0]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('page', [page for page in PAGES if programs(page)])
-def test_python_runs_as_one_session(page):
-    names: dict = {}
+@cache
+def session(page: str) -> dict[str, Any]:
+    """What the Python blocks of a page leave behind, run one after another."""
+    names: dict[str, Any] = {}
     torch.manual_seed(0)
     for block in programs(page):
         if 'mmpretrain' in block:
             pytest.importorskip('mmpretrain', reason='the block after the others takes a net by its name there')
         exec(compile(block, page, 'exec'), names)
+    return names
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('page', [page for page in PAGES if programs(page)])
+def test_python_runs_as_one_session(page):
+    assert 'torch' in session(page)
 
 
 @pytest.mark.slow
 def test_shapes_of_the_readme_are_those_that_come_out():
-    names: dict = {}
-    (block,) = programs('README.md')
-    exec(compile(block, 'README.md', 'exec'), names)
-    comment = block.splitlines()[-1].partition('#')[2]
+    comment = programs('README.md')[0].splitlines()[-1].partition('#')[2]
     assert [tuple(map(int, shape.split(', '))) for shape in SHAPE.findall(comment)] == [
-        tuple(each.shape) for each in names['maps']
+        tuple(feature_map.shape) for feature_map in session('README.md')['maps']
     ]
 
 
 def test_numbers_of_the_ops_page_are_those_that_come_out():
-    names: dict = {}
     (block,) = programs('docs/ops/index.md')
-    exec(compile(block, 'docs/ops/index.md', 'exec'), names)
+    names = session('docs/ops/index.md')
     assert f'# {names["grid"].sizes}' in block
     assert f'{names["weight"][0].numel()} parameters a channel' in block
     assert names['out'].shape == names['x'].shape

@@ -4,7 +4,7 @@ from textwrap import dedent
 
 import pytest
 from page_checks import broken_links, expand, long_sentences, missing_paths, reachable
-from page_reader import count_words, read_page, slug
+from page_reader import Block, count_words, read_page, slug
 
 
 @pytest.fixture
@@ -64,6 +64,7 @@ class TestReader:
         ]
         assert page.words == 2 + 5 + 7 + 3 + 1 + 2
         assert [piece.text for piece in page.code] == ['nor code', 'nor indented code']
+        assert page.blocks == [Block('bash', 'nor code')]
         assert page.tables == 1
 
     def test_tables_are_counted_one_by_one(self, write):
