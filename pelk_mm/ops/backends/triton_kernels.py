@@ -12,7 +12,8 @@ multiplied by a power of two, which is exact, so that a sum does not overflow wh
 taps carry the inverse. Where segments are long, sums of SUM_ROWS rows are computed once and read instead of rows.
 
 Segments are tables in memory, so that one binary serves every grid and kernel size. Loops with bounds known at run time
-are ``while`` loops: Triton's interpreter cannot count ``range`` over them with NumPy 2.4. Widths and strides come in
+are ``while`` loops: Triton's interpreter cannot count ``range`` over them with NumPy 2.4. What such a loop changes is a
+scalar: a vector that changes in a loop would change its layout, through shared memory, in each turn. Widths and strides come in
 units of UNIT elements, which tells the compiler how far addresses are aligned; it learns nothing else of the numbers,
 so that the binaries are those of the constants alone.
 """
@@ -147,6 +148,7 @@ def correlate_rows(
     x += c * xs_c * UNIT
     sums += c * (H + SUM_ROWS - 1) * W
     weight += c * R * S
+    here = i[:, None] + tl.zeros((BLOCK_M, BLOCK_K), dtype=tl.int32)
     total = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
     chunk = 0
     while chunk < chunks:
@@ -155,26 +157,24 @@ def correlate_rows(
         lag = sources[:, None] - columns[None, :] + radius
         in_band = (lag >= 0) & (lag <= 2 * radius) & within[:, None]
         segment = tl.load(column_table + lag, mask=in_band, other=-1)
+        valid = (line < lines)[:, None] & within[None, :]
+        rows = x + ((n * xs_n + i * xs_h) * UNIT)[:, None] + sources[None, :]
+        row_sums = sums + ((n * ss_n + i * W_units) * UNIT)[:, None] + sources[None, :]
         a = 0
         while a < R:
-            row = i + tl.load(row_table + 2 * a)
+            r = tl.load(row_table + 2 * a)
             size = tl.load(row_table + 2 * a + 1)
             window = tl.zeros((BLOCK_M, BLOCK_K), dtype=tl.float32)
             if SUM_ROWS > 0:
                 while size >= SUM_ROWS:
-                    top = row + SUM_ROWS - 1
-                    inside = (line < lines) & (top >= 0) & (top < H + SUM_ROWS - 1)
-                    offsets = (n * ss_n + top * W_units) * UNIT
-                    pointers = sums + offsets[:, None] + sources[None, :]
-                    window += tl.load(pointers, mask=inside[:, None] & within[None, :], other=0.0)
-                    row += SUM_ROWS
+                    r += SUM_ROWS
+                    inside = valid & (here + r > 0) & (here + r < H + SUM_ROWS)
+                    window += tl.load(row_sums + (r - 1) * W_units * UNIT, mask=inside, other=0.0)
                     size -= SUM_ROWS
             while size > 0:
-                inside = (line < lines) & (row >= 0) & (row < H)
-                offsets = (n * xs_n + row * xs_h) * UNIT
-                pointers = x + offsets[:, None] + sources[None, :]
-                window += tl.load(pointers, mask=inside[:, None] & within[None, :], other=0.0).to(tl.float32)
-                row += 1
+                inside = valid & (here + r >= 0) & (here + r < H)
+                window += tl.load(rows + r * xs_h * UNIT, mask=inside, other=0.0).to(tl.float32)
+                r += 1
                 size -= 1
             taps = tl.load(weight + a * S + segment, mask=segment >= 0, other=0.0)
             if x.dtype.element_ty == tl.float16:
@@ -325,29 +325,28 @@ def weight_gradient(
             line = (p * line_blocks + block) * BLOCK_M + tl.arange(0, BLOCK_M)
             n = (line // H).to(tl.int64)
             i = line % H
+            here = i[None, :] + tl.zeros((BLOCK_K, BLOCK_M), dtype=tl.int32)
             column_block = 0
             while column_block < column_blocks:
                 columns = column_block * BLOCK_N + tl.arange(0, BLOCK_N)
                 sources = column_block * BLOCK_N + offset + tl.arange(0, BLOCK_K)
                 within = (sources >= 0) & (sources < W)
+                valid = within[:, None] & (line < lines)[None, :]
+                rows = x + ((n * xs_n + i * xs_h) * UNIT)[None, :] + sources[:, None]
+                row_sums = sums + ((n * ss_n + i * W_units) * UNIT)[None, :] + sources[:, None]
                 window = tl.zeros((BLOCK_K, BLOCK_M), dtype=tl.float32)
-                row = i + start
+                r = start
                 size = tl.load(row_table + 2 * a + 1)
                 if SUM_ROWS > 0:
                     while size >= SUM_ROWS:
-                        top = row + SUM_ROWS - 1
-                        inside = (line < lines) & (top >= 0) & (top < H + SUM_ROWS - 1)
-                        offsets = (n * ss_n + top * W_units) * UNIT
-                        pointers = sums + offsets[None, :] + sources[:, None]
-                        window += tl.load(pointers, mask=within[:, None] & inside[None, :], other=0.0)
-                        row += SUM_ROWS
+                        r += SUM_ROWS
+                        inside = valid & (here + r > 0) & (here + r < H + SUM_ROWS)
+                        window += tl.load(row_sums + (r - 1) * W_units * UNIT, mask=inside, other=0.0)
                         size -= SUM_ROWS
                 while size > 0:
-                    inside = (line < lines) & (row >= 0) & (row < H)
-                    offsets = (n * xs_n + row * xs_h) * UNIT
-                    pointers = x + offsets[None, :] + sources[:, None]
-                    window += tl.load(pointers, mask=within[:, None] & inside[None, :], other=0.0).to(tl.float32)
-                    row += 1
+                    inside = valid & (here + r >= 0) & (here + r < H)
+                    window += tl.load(rows + r * xs_h * UNIT, mask=inside, other=0.0).to(tl.float32)
+                    r += 1
                     size -= 1
                 if x.dtype.element_ty == tl.float16:
                     window *= tl.load(scale_table + a)

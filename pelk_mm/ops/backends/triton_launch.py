@@ -36,7 +36,7 @@ class Tiles(NamedTuple):
 
 
 #: By the width of a block of columns. Small inner blocks: two programs and more fit a multiprocessor's registers.
-ROW_TILES = {16: Tiles(64, 16, 16, 4), 32: Tiles(64, 32, 32, 8), 64: Tiles(64, 64, 32, 8)}
+ROW_TILES = {16: Tiles(64, 16, 16, 4), 32: Tiles(64, 32, 32, 8), 64: Tiles(64, 64, 32, 4)}
 GRADIENT_TILES = {16: Tiles(64, 16, 16, 2), 32: Tiles(32, 32, 32, 4), 64: Tiles(32, 64, 64, 8)}
 #: Images, pixels, source pixels. Many images, since the matrix is gathered anew for each block of them.
 MAP_TILES = Tiles(128, 64, 32, 8)
