@@ -29,6 +29,10 @@ import triton.language as tl
 TENSORS = {'x', 'g', 'y', 'weight', 'dense', 'bias', 'sums', 'shares', 'row_table', 'scale_table', 'column_table'}
 
 
+#: How many column segments of the weight gradient are summed at once, over at most how many diagonals of a product.
+SEGMENTS, MOST_DIAGONALS = tl.constexpr(16), tl.constexpr(64)
+
+
 def kernel(function: Callable[..., None]) -> Any:
     """Compile a kernel for its constants and its tensors' types alone, whatever the numbers."""
     parameters = inspect.signature(function).parameters.values()
@@ -314,8 +318,7 @@ def weight_gradient(
     g += c * gs_c * UNIT
     shares += pid.to(tl.int64) * R * S
     offset = o * BLOCK_K - lead_units * UNIT
-    lag = offset + tl.arange(0, BLOCK_K)[:, None] - tl.arange(0, BLOCK_N)[None, :] + radius
-    segment = tl.load(column_table + lag, mask=(lag >= 0) & (lag <= 2 * radius), other=-1)
+    DIAGONALS: tl.constexpr = min(BLOCK_K + BLOCK_N, MOST_DIAGONALS)
     a = 0
     while a < R:
         start = tl.load(row_table + 2 * a)
@@ -358,8 +361,22 @@ def weight_gradient(
             block += 1
         if x.dtype.element_ty == tl.float16:
             total /= tl.load(scale_table + a)
-        b = 0
-        while b < S:
-            tl.store(shares + a * S + b, tl.sum(tl.where(segment == b, total, 0.0)))
-            b += 1
+        first_b = 0
+        while first_b < S:
+            b = first_b + tl.arange(0, SEGMENTS)
+            share = tl.zeros((SEGMENTS,), dtype=tl.float32)
+            # The products of one lag lie on a diagonal, on which source minus column is the same.
+            first_diagonal = 1 - BLOCK_N
+            while first_diagonal < BLOCK_K:
+                diagonal = first_diagonal + tl.arange(0, DIAGONALS)
+                lag = offset + diagonal + radius
+                segment = tl.load(column_table + lag, mask=(lag >= 0) & (lag <= 2 * radius), other=-1)
+                source = diagonal[:, None] + tl.arange(0, BLOCK_N)[None, :]
+                on_tile = (source >= 0) & (source < BLOCK_K)
+                products = tl.gather(total, tl.where(on_tile, source, 0), 0)
+                of_lag = tl.sum(tl.where(on_tile, products, 0.0), axis=1)
+                share += tl.sum(tl.where(segment[None, :] == b[:, None], of_lag[None, :], 0.0), axis=1)
+                first_diagonal += DIAGONALS
+            tl.store(shares + a * S + b, share, mask=b < S)
+            first_b += SEGMENTS
         a += 1
