@@ -13,9 +13,9 @@ taps carry the inverse. Where segments are long, sums of SUM_ROWS rows are compu
 
 Segments are tables in memory, so that one binary serves every grid and kernel size. Loops with bounds known at run time
 are ``while`` loops: Triton's interpreter cannot count ``range`` over them with NumPy 2.4. What such a loop changes is a
-scalar: a vector that changes in a loop would change its layout, through shared memory, in each turn. Widths and strides come in
-units of UNIT elements, which tells the compiler how far addresses are aligned; it learns nothing else of the numbers,
-so that the binaries are those of the constants alone.
+scalar: a vector that a loop changes takes another layout, through shared memory, in each turn. Widths and strides come
+in units of UNIT elements, which tells the compiler how far addresses are aligned; it learns nothing else of the
+numbers, so that the binaries are those of the constants alone.
 """
 
 import inspect
@@ -154,9 +154,11 @@ def correlate_rows(
     weight += c * R * S
     here = i[:, None] + tl.zeros((BLOCK_M, BLOCK_K), dtype=tl.int32)
     total = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
-    chunk = 0
+    lead = lead_units * UNIT
+    chunk = tl.maximum(lead - first, 0) // BLOCK_K  # blocks of sources off the map give nothing
+    chunks = tl.minimum(chunks, tl.cdiv(W - first + lead, BLOCK_K))
     while chunk < chunks:
-        sources = first - lead_units * UNIT + chunk * BLOCK_K + tl.arange(0, BLOCK_K)
+        sources = first - lead + chunk * BLOCK_K + tl.arange(0, BLOCK_K)
         within = (sources >= 0) & (sources < W)
         lag = sources[:, None] - columns[None, :] + radius
         in_band = (lag >= 0) & (lag <= 2 * radius) & within[:, None]
@@ -319,6 +321,9 @@ def weight_gradient(
     shares += pid.to(tl.int64) * R * S
     offset = o * BLOCK_K - lead_units * UNIT
     DIAGONALS: tl.constexpr = min(BLOCK_K + BLOCK_N, MOST_DIAGONALS)
+    # column blocks whose sources lie off the map give nothing
+    first_block = (tl.maximum(-offset - BLOCK_K, -BLOCK_N) + BLOCK_N) // BLOCK_N
+    column_blocks = tl.minimum(column_blocks, tl.cdiv(tl.maximum(W - offset, 0), BLOCK_N))
     a = 0
     while a < R:
         start = tl.load(row_table + 2 * a)
@@ -329,7 +334,7 @@ def weight_gradient(
             n = (line // H).to(tl.int64)
             i = line % H
             here = i[None, :] + tl.zeros((BLOCK_K, BLOCK_M), dtype=tl.int32)
-            column_block = 0
+            column_block = first_block
             while column_block < column_blocks:
                 columns = column_block * BLOCK_N + tl.arange(0, BLOCK_N)
                 sources = column_block * BLOCK_N + offset + tl.arange(0, BLOCK_K)

@@ -13,17 +13,17 @@ from torch import Tensor
 
 from ..segments import Reachable, Segments, expand, reachable
 
-#: Alignments, in elements, that kernels are compiled for: four elements at a time, or one.
-UNITS = (4, 1)
+#: Alignments, in elements, that kernels are compiled for: up to 16 bytes at a time.
+UNITS = (8, 4, 2, 1)
 #: Sums of this many rows are computed beforehand, and read instead of rows, where that saves enough reads a pixel.
 SUM_ROWS = 8
 FEWEST_READS_SAVED = 40
 SUM_TILES = {'BLOCK_M': 16, 'BLOCK_N': 64, 'num_warps': 4, 'num_stages': 1}
-#: Whole maps beat rows where a channel's taps as a matrix between pixels are small beside its images.
-MOST_PIXELS = 256
-FEWEST_IMAGES = 32
-#: Programs that keep the multiprocessors of a large GPU busy a few times over.
-BUSY = 2048
+#: Whole maps beat rows where a channel's taps as a matrix between pixels are small beside its images: of at most this
+#: many pixels from so many images on.
+FEWEST_IMAGES = {256: 32, 1024: 64}
+#: Programs of the weight gradient for each multiprocessor: as many as fit one at a time, since each sums its shares.
+PROGRAMS_EACH = 2
 
 
 class Tiles(NamedTuple):
@@ -60,7 +60,7 @@ def forward(input: Tensor, weight: Tensor, rows: Segments, columns: Segments, bi
     n, _, height, width = input.shape
     row_axis, column_axis = reachable(rows, height), reachable(columns, width)
     kept = weight[:, :, row_axis.kept, column_axis.kept]
-    if n >= FEWEST_IMAGES and height * width <= MOST_PIXELS:
+    if any(height * width <= pixels and n >= images for pixels, images in FEWEST_IMAGES.items()):
         _correlate_maps(_aligned(input.contiguous()), expand(kept, row_axis.sizes, column_axis.sizes), bias, output)
     else:
         _correlate_rows(_row_major(input), _aligned(kept.contiguous()), row_axis, column_axis, bias, output)
@@ -77,6 +77,7 @@ def backward(
     needs_weight: bool,
 ) -> tuple[Tensor | None, Tensor | None]:
     """Gradients of :func:`forward` by ``input`` and ``weight``, None where not needed; deterministic."""
+    grad = _row_major(grad)  # both gradients read it: one copy of another layout
     # symmetric segments: the adjoint of the correlation is the one with the flipped weights
     grad_input = forward(grad, weight.flip(2, 3), rows, columns, None) if needs_input else None
     return grad_input, _weight_gradient(input, grad, weight, rows, columns) if needs_weight else None
@@ -89,7 +90,7 @@ def _correlate_rows(
 
     n, channels, height, width = input.shape
     tiles = ROW_TILES[_block(width)]
-    unit = _unit(width, *input.stride()[:3], *output.stride()[:3])
+    unit = _unit(input.dtype, width, *input.stride()[:3], *output.stride()[:3])
     lead, chunks = _sources(width, column_axis.radius, tiles, unit)
     line_blocks, column_blocks = -(-n * height // tiles.rows), -(-width // tiles.columns)
     sums = _row_sums(input, row_axis, unit)
@@ -128,7 +129,7 @@ def _correlate_maps(input: Tensor, kernel: Tensor, bias: Tensor | None, output: 
 
     n, channels, height, width = input.shape
     pixels, tiles = height * width, MAP_TILES
-    unit = _unit(pixels)
+    unit = _unit(input.dtype, pixels)
     image_blocks, pixel_blocks = -(-n // tiles.rows), -(-pixels // tiles.columns)
     _launch(
         triton_kernels.correlate_maps,
@@ -164,10 +165,10 @@ def _weight_gradient(input: Tensor, grad: Tensor, weight: Tensor, rows: Segments
     row_axis, column_axis = reachable(rows, height), reachable(columns, width)
     tiles = GRADIENT_TILES[_block(width)]
     strides = (*input.stride()[:3], *grad.stride()[:3])
-    unit = _unit(width, *strides)
+    unit = _unit(input.dtype, width, *strides)
     lead, chunks = _sources(width, column_axis.radius, tiles, unit)
     blocks = -(-n * height // tiles.rows)
-    parts = max(1, min(blocks, BUSY // (channels * chunks)))
+    parts = max(1, min(blocks, _multiprocessors(input.device) * PROGRAMS_EACH // (channels * chunks)))
     blocks_each = -(-blocks // parts)
     parts = -(-blocks // blocks_each)
     shape = (parts, chunks, channels, len(row_axis.sizes), len(column_axis.sizes))
@@ -264,9 +265,19 @@ def _sources(width: int, radius: int, tiles: Tiles, unit: int) -> tuple[int, int
     return lead, -(-(lead + tiles.columns + radius) // tiles.sources)
 
 
-def _unit(*lengths: int) -> int:
-    """The largest of UNITS that divides every length."""
-    return next(unit for unit in UNITS if math.gcd(*lengths) % unit == 0)
+def units(dtype: torch.dtype) -> list[int]:
+    """Those of UNITS that 16 bytes hold."""
+    return [unit for unit in UNITS if unit * dtype.itemsize <= 16]
+
+
+def _unit(dtype: torch.dtype, *lengths: int) -> int:
+    """The largest alignment that divides every length."""
+    return next(unit for unit in units(dtype) if math.gcd(*lengths) % unit == 0)
+
+
+def _multiprocessors(device: torch.device) -> int:
+    """How many programs run side by side at the least; in the interpreter a few, so that there are parts to sum."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == 'cuda' else 8
 
 
 @lru_cache(maxsize=256)

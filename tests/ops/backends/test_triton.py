@@ -9,6 +9,7 @@ import pytest
 import torch
 from convolution_cases import GRIDS as SHARED_GRIDS
 from convolution_cases import run as run_function
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pelk_mm.ops import SharingGrid, depthwise_conv2d, peripheral_conv2d
 from pelk_mm.ops.backends import choice, triton_launch
@@ -28,10 +29,14 @@ CASES = [
     *(((2, 1, *size), grid, FLOAT32) for size in SIZES for grid in ('13', '101') if size[0] * size[1] >= 200),
     *(((2, 2, *size), '13', dtype) for size in SIZES for dtype in (FLOAT16, BFLOAT16)),
     *(((2, 1, 12, 24), grid, dtype) for grid in ('51', '101') for dtype in (FLOAT16, BFLOAT16)),
+    # two and four elements at a time; kernels that reach over both borders of a map wider than a block
+    *(((1, 2, 10, width), '13', BFLOAT16) for width in (14, 28)),
+    *(((1, 1, 5, width), '101', dtype) for width in (84, 96) for dtype in (FLOAT32, BFLOAT16)),
     # batches large enough for the kernel that takes whole maps
     *(((33, 1, *size), grid, dtype) for size, grid, dtype in [
         ((7, 7), '13', FLOAT32), ((7, 7), '13', BFLOAT16), ((7, 7), '51', FLOAT16), ((1, 1), '13', FLOAT32),
         ((8, 8), '51', FLOAT32), ((6, 3), 'fig1a', FLOAT32), ((2, 9), '101', BFLOAT16)]),
+    ((64, 1, 18, 16), '51', BFLOAT16),
 ]  # fmt: skip
 
 
@@ -39,7 +44,7 @@ CASES = [
 def _few_programs(monkeypatch):
     """The interpreter runs programs one by one: fewer, longer ones."""
     if DEVICE == 'cpu':
-        monkeypatch.setattr(triton_launch, 'BUSY', 4)
+        monkeypatch.setattr(triton_launch, '_multiprocessors', lambda device: 2)
 
 
 def draw(*shape, dtype=FLOAT32, seed=0):
@@ -211,12 +216,34 @@ def test_every_element_is_written_and_nothing_beside_the_input_is_read(shape, mo
 
 
 def test_gradients_are_deterministic(monkeypatch):
-    monkeypatch.setattr(triton_launch, 'BUSY', 8)
+    monkeypatch.setattr(triton_launch, '_multiprocessors', lambda device: 4)
     grid = GRIDS['13']
     tensors = problem((8, 1, 30, 12), grid.num_segments, FLOAT32)
     cotangent = draw(8, 1, 30, 12, seed=4)
     first, second = (run(tensors, cotangent, grid, 'triton') for _ in range(2))
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_gradient_of_another_layout_is_copied_once():
+    input, weight, _ = problem((2, 3, 8, 12), 13, FLOAT32)
+    grad = draw(2, 3, 8, 12, seed=4).to(memory_format=torch.channels_last)
+    segments = SharingGrid.exponential(51).sizes
+    with CopiesOf(grad) as copies:
+        triton_launch.backward(grad, input, weight.unsqueeze(1), segments, segments, True, True)
+    assert copies.number == 1
+
+
+class CopiesOf(TorchDispatchMode):
+    """Counts the ops that copy a tensor as it lies in memory."""
+
+    def __init__(self, tensor):
+        super().__init__()
+        self.pointer, self.number = tensor.data_ptr(), 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function in (torch.ops.aten.clone.default, torch.ops.aten.copy_.default):
+            self.number += any(isinstance(a, torch.Tensor) and a.data_ptr() == self.pointer for a in args)
+        return function(*args, **(kwargs or {}))
 
 
 def test_an_empty_batch():

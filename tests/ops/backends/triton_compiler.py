@@ -15,8 +15,8 @@ FLOATS = {'float32': 'fp32', 'float16': 'fp16', 'bfloat16': 'bf16'}
 TABLES = {'row_table': '*i32', 'column_table': '*i32', 'scale_table': '*fp32', 'shares': '*fp32', 'sums': '*fp32'}
 
 
-def configurations():
-    """(kernel name, tiles, dtype, constants) of every launch."""
+def configurations(capability=90):
+    """(kernel name, tiles, dtype, constants) of every launch; below 90 the extremes of the alignments only."""
     import torch
 
     from pelk_mm.ops.backends import triton_launch as launch
@@ -24,7 +24,10 @@ def configurations():
 
     kept = torch.get_float32_matmul_precision()
     found = []
-    for dtype, unit in product(DTYPES, launch.UNITS):
+    aligned = [(dtype, unit) for dtype in DTYPES for unit in launch.units(dtype)]
+    if capability < 90:
+        aligned = [(dtype, unit) for dtype, unit in aligned if unit in (launch.units(dtype)[0], 1)]
+    for dtype, unit in aligned:
         name = str(dtype).removeprefix('torch.')
         biases = ({'HAS_BIAS': False}, {'HAS_BIAS': True})
         sums = ({'SUM_ROWS': 0}, {'SUM_ROWS': launch.SUM_ROWS})[:unit]  # of one element at a time: never
@@ -79,6 +82,6 @@ def resources(kernel, dtype, constants, capability):
 
 if __name__ == '__main__':
     target, part, parts = map(int, sys.argv[1:])
-    for kernel, dtype, constants in configurations()[part::parts]:
+    for kernel, dtype, constants in configurations(target)[part::parts]:
         found = resources(kernel, dtype, constants, target)
         sys.stdout.write(json.dumps({'kernel': kernel, 'dtype': dtype, **constants, **found}) + '\n')
