@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+import time
 from importlib.util import find_spec
 
 import torch
@@ -17,6 +17,8 @@ from .table import Problem, register
 DTYPES = {torch.float32: 5e-3, torch.float16: 5e-3, torch.bfloat16: 3e-2}
 #: Products in bfloat16 and TF32 need tensor cores of this generation.
 LEAST_CAPABILITY = (8, 0)
+#: Seconds until a trial that broke off is made again, doubled each time up to 64 times as many.
+RETRY_AFTER = 10.0
 
 
 def refusal(problem: Problem) -> str | None:
@@ -36,34 +38,54 @@ def _input_refusal(input: Tensor) -> str | None:
 
 def installation_refusal(kind: str, index: int | None, dtype: torch.dtype) -> str | None:
     """Why Triton does not work for a dtype on a device, whatever the input, or None where it does."""
-    return _trial(kind, index, dtype)
+    place = kind, index, dtype
+    if place not in _verdicts:
+        reason, lasting = _try(*place)
+        if not lasting:
+            return reason
+        _verdicts[place] = reason
+    return _verdicts[place]
 
 
 # what torch.compiler.assume_constant_result sets; calling that would import torch._dynamo with this package
 installation_refusal._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
+#: What trials on a device and dtype have shown for good.
+_verdicts: dict[tuple[str, int | None, torch.dtype], str | None] = {}
+#: Trials that broke off, for a reason that may pass (a full disk, a busy driver): when, how often, and why.
+_failures: dict[tuple[str, int | None, torch.dtype], tuple[float, int, str]] = {}
 
-@cache
-def _trial(kind: str, index: int | None, dtype: torch.dtype) -> str | None:
-    """Run every kernel once on a small problem and compare: what is missing or broken shows only when they run."""
+
+def _try(kind: str, index: int | None, dtype: torch.dtype) -> tuple[str | None, bool]:
+    """Run every kernel once on a small problem and compare: what is missing or broken shows only when they run.
+
+    Returns:
+        Why the back-end is refused, or None; and whether that holds for good.
+    """
     if find_spec('triton') is None:
-        return 'triton is not installed'
+        return 'triton is not installed', True
     device = torch.device(kind) if index is None else torch.device(kind, index)
-    if kind == 'cuda' and torch.cuda.get_device_capability(device) < LEAST_CAPABILITY:
-        name, least = torch.cuda.get_device_name(device), '.'.join(map(str, LEAST_CAPABILITY))
-        return f'it needs compute capability {least}, but {name} has less'
+    if kind == 'cuda':
+        if torch.cuda.get_device_capability(device) < LEAST_CAPABILITY:
+            name, least = torch.cuda.get_device_name(device), '.'.join(map(str, LEAST_CAPABILITY))
+            return f'it needs compute capability {least}, but {name} has less', True
+        if torch.cuda.is_current_stream_capturing():  # a trial would break the capture, and fail
+            return 'it is tried when it is first called, but not in a graph capture: call it once before', False
+    place = kind, index, dtype
+    when, times, reason = _failures.get(place, (0.0, 0, ''))
+    if times and time.monotonic() - when < RETRY_AFTER * 2 ** min(times - 1, 6):
+        return reason, False
     try:
         with torch.inference_mode(False):
-            wrong = max(
-                _error((2, 1, 5, 8), device, dtype),
-                _error((min(triton_launch.FEWEST_IMAGES.values()), 1, 2, 4), device, dtype),
-            )
+            images = min(triton_launch.FEWEST_IMAGES.values())
+            wrong = max(_error((2, 1, 5, 8), device, dtype), _error((images, 1, 2, 4), device, dtype))
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever breaks in Triton, its compiler or the driver: other back-ends serve the call
         text = str(error).strip() or type(error).__name__
-        return f'Triton failed on a trial: {text.splitlines()[0]}'
-    return None if wrong <= DTYPES[dtype] else f'its trial is wrong by {wrong:.0e} of the largest value'
+        _failures[place] = time.monotonic(), times + 1, f'Triton failed on a trial: {text.splitlines()[0]}'
+        return _failures[place][2], False
+    return None if wrong <= DTYPES[dtype] else f'its trial is wrong by {wrong:.0e} of the largest value', True
 
 
 def _error(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> float:

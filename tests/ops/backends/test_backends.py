@@ -7,6 +7,7 @@ import torch
 from pelk_mm.ops import available_backends, depthwise_conv2d, set_backend
 from pelk_mm.ops.backends import choice, triton_support
 from pelk_mm.ops.backends.choice import Problem, choose_backend
+from pelk_mm.ops.backends.dense import depthwise_dense
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +105,7 @@ def triton_says(monkeypatch):
     """Sets what the trial of the triton back-end found."""
 
     def says(reason):
-        monkeypatch.setattr(triton_support, '_trial', lambda *device: reason)
+        monkeypatch.setattr(triton_support, '_try', lambda *place: (reason, False))
 
     return says
 
@@ -133,29 +134,66 @@ def test_a_broken_triton_falls_back_with_one_logged_reason(triton_says, caplog):
 
 @pytest.fixture
 def fresh_trial(monkeypatch):
-    triton_support._trial.cache_clear()
-    yield
-    monkeypatch.undo()
-    triton_support._trial.cache_clear()
+    """Nothing is known of any device; returns what a trial in float32 on the CPU finds."""
+    monkeypatch.setattr(triton_support, '_verdicts', {})
+    monkeypatch.setattr(triton_support, '_failures', {})
+    return lambda: triton_support.installation_refusal('cpu', None, torch.float32)
 
 
-def test_a_trial_that_raises_or_is_wrong_is_a_reason(fresh_trial, monkeypatch):
+@pytest.mark.parametrize(
+    ('forward', 'finding'),
+    [
+        (lambda input, *args: input, 'its trial is wrong by'),
+        (lambda input, *args: input * float('nan'), 'its trial is wrong by inf of the largest value'),
+    ],
+)
+def test_a_trial_that_is_wrong_is_a_reason_for_good(fresh_trial, monkeypatch, forward, finding):
     pytest.importorskip('triton', reason='triton is not installed')
-    trial = triton_support._trial
-    monkeypatch.setattr(triton_support.triton_launch, 'forward', lambda *args: 1 / 0)
-    assert trial('cpu', None, torch.float32) == 'Triton failed on a trial: division by zero'
-    trial.cache_clear()
-    monkeypatch.setattr(triton_support.triton_launch, 'forward', lambda input, *args: input)
-    monkeypatch.setattr(triton_support.triton_launch, 'backward', lambda *args: (None, None))
-    assert trial('cpu', None, torch.float32).startswith('its trial is wrong by')
-    trial.cache_clear()
-    monkeypatch.setattr(triton_support.triton_launch, 'forward', lambda input, *args: input * float('nan'))
-    assert trial('cpu', None, torch.float32) == 'its trial is wrong by inf of the largest value'
+    with monkeypatch.context() as patch:
+        patch.setattr(triton_support.triton_launch, 'forward', forward)
+        patch.setattr(triton_support.triton_launch, 'backward', lambda *args: (None, None))
+        assert fresh_trial().startswith(finding)
+    assert fresh_trial().startswith(finding)
+
+
+def test_a_trial_that_raises_is_made_again_later(fresh_trial, monkeypatch):
+    pytest.importorskip('triton', reason='triton is not installed')
+    now, tries = [100.0], []
+
+    def forward(*args):
+        tries.append(now[0])
+        raise OSError('no space left on device')
+
+    monkeypatch.setattr(triton_support.time, 'monotonic', lambda: now[0])
+    launch = triton_support.triton_launch
+    with monkeypatch.context() as patch:
+        patch.setattr(launch, 'forward', forward)
+        for now[0] in (100.0, 100.5, 109.0, 111.0, 130.0, 132.0):
+            assert fresh_trial() == 'Triton failed on a trial: no space left on device'
+    assert tries == [100.0, 111.0, 132.0]  # after 10 s, then 20 s, and not at every call
+    now[0] += 100
+    monkeypatch.setattr(launch, 'forward', lambda input, weight, *args: depthwise_dense(input, weight, *args[:3]))
+    monkeypatch.setattr(launch, 'backward', lambda *args: (None, None))
+    assert fresh_trial() is None
+
+
+def test_nothing_is_tried_in_a_graph_capture(fresh_trial, monkeypatch):
+    pytest.importorskip('triton', reason='triton is not installed')
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (9, 0))
+    monkeypatch.setattr(torch.cuda, 'is_current_stream_capturing', lambda: True)
+    monkeypatch.setattr(triton_support, '_error', lambda *args: pytest.fail('a trial'))
+    place = 'cuda', 0, torch.float32
+    assert 'not in a graph capture: call it once before' in triton_support.installation_refusal(*place)
+    monkeypatch.setattr(torch.cuda, 'is_current_stream_capturing', lambda: False)
+    monkeypatch.setattr(triton_support, '_error', lambda *args: 0.0)
+    assert triton_support.installation_refusal(*place) is None  # the capture's answer was not kept
+    monkeypatch.setattr(torch.cuda, 'is_current_stream_capturing', lambda: True)
+    assert triton_support.installation_refusal(*place) is None
 
 
 def test_a_missing_triton_is_a_reason(fresh_trial, monkeypatch):
     monkeypatch.setattr(triton_support, 'find_spec', lambda name: None)
-    assert triton_support._trial('cpu', None, torch.float32) == 'triton is not installed'
+    assert fresh_trial() == 'triton is not installed'
 
 
 def test_a_cpu_without_the_interpreter_is_refused_by_name(monkeypatch):
