@@ -32,12 +32,12 @@ def is_fixed(size: int) -> bool:
 
 def being_recorded(x: Tensor) -> bool:
     """Whether a graph is being taken, in which a kept tensor would be a constant, or a transform is active."""
-    return (
-        compiling()
-        or torch.jit.is_tracing()
-        or transform_refusal() is not None
-        or (x.is_cuda and torch.cuda.is_current_stream_capturing())
-    )
+    return compiling() or torch.jit.is_tracing() or transform_refusal() is not None or capturing()
+
+
+def capturing() -> bool:
+    """Whether a CUDA graph is being captured, in which nothing may be tried, copied from the host or kept."""
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 
 def transform_refusal() -> str | None:

@@ -237,15 +237,26 @@ def _sums_under_constant(grad: Tensor, plan: _Plan) -> Tensor:
     return rows.T @ grad @ columns
 
 
-@lru_cache(maxsize=128)
 def _table(axis: Reachable, period: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(period, segments): sum over a segment's taps of exp(2 pi i frequency tap / period), over the period."""
+    """(period, segments): sum over a segment's taps of exp(2 pi i frequency tap / period), over the period.
+
+    Kept on a CPU only: on a GPU an op may run while its memory is a CUDA graph's, which is given to others.
+    """
+    return _kept_table(axis, period, dtype) if device.type == 'cpu' else _new_table(axis, period, dtype, device)
+
+
+@lru_cache(maxsize=128)
+def _kept_table(axis: Reachable, period: int, dtype: torch.dtype) -> Tensor:
     with torch.inference_mode(False), torch.no_grad():
-        taps = torch.arange(-axis.radius, axis.radius + 1, device='cpu')
-        # whole turns dropped before the sine: no digits are lost to large phases
-        turns = (torch.arange(period, device='cpu')[:, None] * taps % period).double() / period
-        waves = torch.polar(torch.full_like(turns, 1 / period), 2 * math.pi * turns)
-        return torch.stack([part.sum(1) for part in waves.split(axis.sizes, dim=1)], dim=1).to(device, dtype)
+        return _new_table(axis, period, dtype, torch.device('cpu'))
+
+
+def _new_table(axis: Reachable, period: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    taps = torch.arange(-axis.radius, axis.radius + 1, device=device)
+    # whole turns dropped before the sine: no digits are lost to large phases
+    turns = (torch.arange(period, device=device)[:, None] * taps % period).double() / period
+    waves = torch.polar(torch.full_like(turns, 1 / period), 2 * math.pi * turns)
+    return torch.stack([part.sum(1) for part in waves.split(axis.sizes, dim=1)], dim=1).to(dtype)
 
 
 @cache

@@ -11,11 +11,13 @@ from torch import Tensor
 
 from ..segments import Segments
 
-#: (input, weight (C, 1, r, c), row segments, column segments, bias (C,) or (C, H, W) or None) to output.
-Forward = Callable[[Tensor, Tensor, Segments, Segments, Tensor | None], Tensor]
-#: (grad, input, weight, row segments, column segments, whether the input's gradient is needed, whether the weight's)
-#: to both gradients, None where not needed.
-Backward = Callable[[Tensor, Tensor, Tensor, Segments, Segments, bool, bool], tuple[Tensor | None, Tensor | None]]
+#: (input, weight (C, 1, r, c), row segments, column segments, bias (C,) or (C, H, W) or None[, tables]) to output.
+Forward = Callable[..., Tensor]
+#: (grad, input, weight, row segments, column segments, whether the input's gradient is needed, whether the weight's[,
+#: tables]) to both gradients, None where not needed.
+Backward = Callable[..., tuple[Tensor | None, Tensor | None]]
+#: (row segments, column segments, device) to what ``forward`` and ``backward`` then take last.
+Tables = Callable[[Segments, Segments, torch.device], Tensor]
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Backend:
         backward: Computes the gradients of ``forward``; None where torch's autograd sees into it.
         refusal: The reason why a problem cannot be served, or None where it can.
         run: What serves a call: ``forward`` itself, or the op ``pelk_mm::shared_conv2d`` around it and ``backward``.
+        tables: Makes, or looks up, constants of a kernel on a device; None where there are none. An op must not keep
+            tensors that it allocates, which may lie in a CUDA graph's memory: these are its inputs.
     """
 
     name: str
@@ -57,6 +61,7 @@ class Backend:
     backward: Backward | None
     refusal: Callable[[Problem], str | None]
     run: Forward
+    tables: Tables | None = None
 
     def can_run(self, problem: Problem, raise_error: bool = False) -> bool:
         """Whether this back-end serves ``problem``; with ``raise_error`` a refusal is a RuntimeError."""
@@ -71,7 +76,13 @@ class Backend:
 BACKENDS: dict[str, Backend] = {}
 
 
-def register(name: str, forward: Forward, backward: Backward | None, refusal: Callable[[Problem], str | None]) -> None:
+def register(
+    name: str,
+    forward: Forward,
+    backward: Backward | None,
+    refusal: Callable[[Problem], str | None],
+    tables: Tables | None = None,
+) -> None:
     """Add a back-end to the table; arguments as the attributes of :class:`Backend`.
 
     Raises:
@@ -80,12 +91,14 @@ def register(name: str, forward: Forward, backward: Backward | None, refusal: Ca
     if name in BACKENDS:
         raise ValueError(f'name must be new, but a back-end {name!r} is registered already')
     run = forward if backward is None else partial(_run_op, backend=name)
-    BACKENDS[name] = Backend(name, forward, backward, refusal, run)
+    BACKENDS[name] = Backend(name, forward, backward, refusal, run, tables)
 
 
 def _run_op(
     input: Tensor, weight: Tensor, rows: Segments, columns: Segments, bias: Tensor | None, backend: str
 ) -> Tensor:
     # by torch's name for the op: its implementation looks up this table, so that table cannot import it
-    output: Tensor = torch.ops.pelk_mm.shared_conv2d.default(input, weight, rows, columns, bias, backend)
+    make_tables = BACKENDS[backend].tables
+    tables = None if make_tables is None else make_tables(rows, columns, input.device)
+    output: Tensor = torch.ops.pelk_mm.shared_conv2d.default(input, weight, rows, columns, bias, backend, tables)
     return output

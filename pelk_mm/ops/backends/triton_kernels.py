@@ -58,6 +58,14 @@ def rounded(value, DTYPE: tl.constexpr, PRECISION: tl.constexpr):
     return value.to(DTYPE)
 
 
+@triton.jit
+def rows_of_segment(row_table, a, H):
+    """First row of segment a, and how many: the part of it that reaches from a row of the map to another."""
+    first = tl.load(row_table + 2 * a)
+    start = tl.maximum(first, 1 - H)
+    return start, tl.minimum(first + tl.load(row_table + 2 * a + 1), H) - start
+
+
 @kernel
 def row_sums(
     x,
@@ -114,6 +122,9 @@ def correlate_rows(
     W_units,
     R,
     S,
+    first_row,
+    first_column,
+    first_lag,
     chunks,
     lead_units,
     radius,
@@ -137,6 +148,9 @@ def correlate_rows(
     PRECISION: tl.constexpr,
 ):
     """y[n, c, i, j] = bias + sum over row segments a, their rows r and lags l of T[a, l] x[n, c, i + r, j + l].
+
+    The tables are those of the whole kernel. Of them ``R`` row segments from ``first_row`` on reach across the map,
+    ``S`` column segments from ``first_column`` on, and the lags from ``first_lag`` on, ``radius`` to either side.
 
     A program computes BLOCK_M rows, of one image after another, by BLOCK_N columns of one channel, from ``chunks``
     blocks of BLOCK_K source columns that begin ``lead_units`` before its own first column.
@@ -162,14 +176,14 @@ def correlate_rows(
         within = (sources >= 0) & (sources < W)
         lag = sources[:, None] - columns[None, :] + radius
         in_band = (lag >= 0) & (lag <= 2 * radius) & within[:, None]
-        segment = tl.load(column_table + lag, mask=in_band, other=-1)
+        segment = tl.load(column_table + first_lag + lag, mask=in_band, other=-1) - first_column
         valid = (line < lines)[:, None] & within[None, :]
         rows = x + ((n * xs_n + i * xs_h) * UNIT)[:, None] + sources[None, :]
         row_sums = sums + ((n * ss_n + i * W_units) * UNIT)[:, None] + sources[None, :]
         a = 0
         while a < R:
-            r = tl.load(row_table + 2 * a)
-            size = tl.load(row_table + 2 * a + 1)
+            r, size = rows_of_segment(row_table, first_row + a, H)
+            several = size > 1
             window = tl.zeros((BLOCK_M, BLOCK_K), dtype=tl.float32)
             if SUM_ROWS > 0:
                 while size >= SUM_ROWS:
@@ -184,13 +198,13 @@ def correlate_rows(
                 size -= 1
             taps = tl.load(weight + a * S + segment, mask=segment >= 0, other=0.0)
             if x.dtype.element_ty == tl.float16:
-                scale = tl.load(scale_table + a)
+                scale = tl.load(scale_table + first_row + a)
                 window *= scale
                 taps = (taps.to(tl.float32) / scale).to(taps.dtype)
             high = rounded(window, taps.dtype, PRECISION)
             total = multiply_add(high, taps, total, PRECISION)
             if x.dtype.element_ty != tl.float32:
-                if tl.load(row_table + 2 * a + 1) > 1:
+                if several:
                     low = rounded(window - high.to(tl.float32), taps.dtype, PRECISION)
                     total = multiply_add(low, taps, total, PRECISION)
             a += 1
@@ -285,6 +299,9 @@ def weight_gradient(
     W_units,
     R,
     S,
+    first_row,
+    first_column,
+    first_lag,
     C,
     chunks,
     lead_units,
@@ -326,7 +343,7 @@ def weight_gradient(
     column_blocks = tl.minimum(column_blocks, tl.cdiv(tl.maximum(W - offset, 0), BLOCK_N))
     a = 0
     while a < R:
-        start = tl.load(row_table + 2 * a)
+        start, length = rows_of_segment(row_table, first_row + a, H)
         total = tl.zeros((BLOCK_K, BLOCK_N), dtype=tl.float32)
         block = 0
         while block < line_blocks:
@@ -344,7 +361,7 @@ def weight_gradient(
                 row_sums = sums + ((n * ss_n + i * W_units) * UNIT)[None, :] + sources[:, None]
                 window = tl.zeros((BLOCK_K, BLOCK_M), dtype=tl.float32)
                 r = start
-                size = tl.load(row_table + 2 * a + 1)
+                size = length
                 if SUM_ROWS > 0:
                     while size >= SUM_ROWS:
                         r += SUM_ROWS
@@ -357,7 +374,7 @@ def weight_gradient(
                     r += 1
                     size -= 1
                 if x.dtype.element_ty == tl.float16:
-                    window *= tl.load(scale_table + a)
+                    window *= tl.load(scale_table + first_row + a)
                 offsets = (n * gs_n + i * gs_h) * UNIT
                 inside = (line < lines)[:, None] & (columns < W)[None, :]
                 grad = tl.load(g + offsets[:, None] + columns[None, :], mask=inside, other=0.0)
@@ -365,7 +382,7 @@ def weight_gradient(
                 column_block += 1
             block += 1
         if x.dtype.element_ty == tl.float16:
-            total /= tl.load(scale_table + a)
+            total /= tl.load(scale_table + first_row + a)
         first_b = 0
         while first_b < S:
             b = first_b + tl.arange(0, SEGMENTS)
@@ -375,7 +392,8 @@ def weight_gradient(
             while first_diagonal < BLOCK_K:
                 diagonal = first_diagonal + tl.arange(0, DIAGONALS)
                 lag = offset + diagonal + radius
-                segment = tl.load(column_table + lag, mask=(lag >= 0) & (lag <= 2 * radius), other=-1)
+                in_band = (lag >= 0) & (lag <= 2 * radius)
+                segment = tl.load(column_table + first_lag + lag, mask=in_band, other=-1) - first_column
                 source = diagonal[:, None] + tl.arange(0, BLOCK_N)[None, :]
                 on_tile = (source >= 0) & (source < BLOCK_K)
                 products = tl.gather(total, tl.where(on_tile, source, 0), 0)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
-from contextlib import nullcontext
-from functools import lru_cache
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..segments import Reachable, Segments, expand, reachable
+from .triton_start import hardware_of, interpreting, launch
 
 #: Alignments, in elements, that kernels are compiled for: up to 16 bytes at a time.
 UNITS = (8, 4, 2, 1)
@@ -42,7 +41,65 @@ GRADIENT_TILES = {16: Tiles(64, 16, 16, 2), 32: Tiles(32, 32, 32, 4), 64: Tiles(
 MAP_TILES = Tiles(128, 64, 32, 8)
 
 
-def forward(input: Tensor, weight: Tensor, rows: Segments, columns: Segments, bias: Tensor | None) -> Tensor:
+class _Tables(NamedTuple):
+    """What kernels read of an axis's segments, and where in it the part begins that reaches across a map."""
+
+    tensors: tuple[Tensor, Tensor, Tensor]
+    """First tap and size of each row segment; its scale; the column segment of each lag."""
+    firsts: tuple[int, int, int]
+    """The first row segment, column segment and lag that reach."""
+
+    @classmethod
+    def of(
+        cls, tables: Tensor, rows: Segments, columns: Segments, row_axis: Reachable, column_axis: Reachable
+    ) -> _Tables:
+        """Those of the tensor that :func:`tables_of` made."""
+        row_table, scales, column_table = tables.split([_padded(2 * len(rows)), _padded(len(rows)), sum(columns)])
+        first_lag = sum(columns) // 2 - column_axis.radius
+        return cls(
+            (row_table, scales.view(torch.float32), column_table), (row_axis.first, column_axis.first, first_lag)
+        )
+
+
+#: Tables that are on a device already.
+_kept_tables: dict[tuple[Segments, Segments, torch.device], Tensor] = {}
+
+
+def tables_of(rows: Segments, columns: Segments, device: torch.device) -> Tensor:
+    """The tables of a kernel's segments on a device, int32; the same tensor each time.
+
+    Made outside the op and handed to it: what an op allocates and keeps may lie in the memory of a CUDA graph, which is
+    given to others.
+    """
+    key = rows, columns, device
+    if key not in _kept_tables:
+        starts = [first - sum(rows) // 2 for first in accumulate(rows[:-1], initial=0)]
+        row_table = [number for pair in zip(starts, rows, strict=True) for number in pair]
+        scales = torch.tensor([0.5 ** (size - 1).bit_length() for size in rows]).view(torch.int32).tolist()
+        segment_of_lag = [index for index, size in enumerate(columns) for _ in range(size)]
+        parts = [numbers + [0] * (_padded(len(numbers)) - len(numbers)) for numbers in (row_table, scales)]
+        with torch.inference_mode(False):
+            _kept_tables[key] = torch.tensor([*parts[0], *parts[1], *segment_of_lag], dtype=torch.int32, device=device)
+    return _kept_tables[key]
+
+
+# as `installation_refusal`: a graph that torch.compile takes reads the tables as it reads a buffer
+tables_of._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def has_tables(rows: Segments, columns: Segments, device: torch.device) -> bool:
+    """Whether :func:`tables_of` would only look them up."""
+    return (rows, columns, device) in _kept_tables
+
+
+def _padded(length: int) -> int:
+    """``length`` rounded up to 16 bytes of int32, at which kernels expect a table to begin."""
+    return -(-length // 4) * 4
+
+
+def forward(
+    input: Tensor, weight: Tensor, rows: Segments, columns: Segments, bias: Tensor | None, tables: Tensor | None
+) -> Tensor:
     """Depthwise cross-correlation with a kernel shared over segments, "same" zero padding, stride 1.
 
     Products are accumulated in float32. A float32 input is multiplied in three passes that keep float32's precision, or
@@ -53,7 +110,9 @@ def forward(input: Tensor, weight: Tensor, rows: Segments, columns: Segments, bi
         weight: (C, 1, len(rows), len(columns)).
         rows, columns: Segments of the kernel's axes, symmetric, of odd sums.
         bias: (C,), or a map (C, H, W) added to every image, or None.
+        tables: What :func:`tables_of` gives for the segments.
     """
+    assert tables is not None
     output = torch.empty_like(input, memory_format=torch.contiguous_format)
     if output.numel() == 0:
         return output
@@ -63,7 +122,8 @@ def forward(input: Tensor, weight: Tensor, rows: Segments, columns: Segments, bi
     if any(height * width <= pixels and n >= images for pixels, images in FEWEST_IMAGES.items()):
         _correlate_maps(_aligned(input.contiguous()), expand(kept, row_axis.sizes, column_axis.sizes), bias, output)
     else:
-        _correlate_rows(_row_major(input), _aligned(kept.contiguous()), row_axis, column_axis, bias, output)
+        own = _Tables.of(tables, rows, columns, row_axis, column_axis)
+        _correlate_rows(_row_major(input), _aligned(kept.contiguous()), row_axis, column_axis, own, bias, output)
     return output
 
 
@@ -75,16 +135,23 @@ def backward(
     columns: Segments,
     needs_input: bool,
     needs_weight: bool,
+    tables: Tensor | None,
 ) -> tuple[Tensor | None, Tensor | None]:
     """Gradients of :func:`forward` by ``input`` and ``weight``, None where not needed; deterministic."""
     grad = _row_major(grad)  # both gradients read it: one copy of another layout
     # symmetric segments: the adjoint of the correlation is the one with the flipped weights
-    grad_input = forward(grad, weight.flip(2, 3), rows, columns, None) if needs_input else None
-    return grad_input, _weight_gradient(input, grad, weight, rows, columns) if needs_weight else None
+    grad_input = forward(grad, weight.flip(2, 3), rows, columns, None, tables) if needs_input else None
+    return grad_input, _weight_gradient(input, grad, weight, rows, columns, tables) if needs_weight else None
 
 
 def _correlate_rows(
-    input: Tensor, weight: Tensor, row_axis: Reachable, column_axis: Reachable, bias: Tensor | None, output: Tensor
+    input: Tensor,
+    weight: Tensor,
+    row_axis: Reachable,
+    column_axis: Reachable,
+    tables: _Tables,
+    bias: Tensor | None,
+    output: Tensor,
 ) -> None:
     from . import triton_kernels
 
@@ -94,13 +161,13 @@ def _correlate_rows(
     lead, chunks = _sources(width, column_axis.radius, tiles, unit)
     line_blocks, column_blocks = -(-n * height // tiles.rows), -(-width // tiles.columns)
     sums = _row_sums(input, row_axis, unit)
-    _launch(
+    launch(
         triton_kernels.correlate_rows,
         line_blocks * column_blocks * channels,
         input,
         input if sums is None else sums,
         weight,
-        *_tables(row_axis, column_axis, input.device),
+        *tables.tensors,
         input if bias is None else _aligned(bias.contiguous()),
         output,
         n * height,
@@ -108,6 +175,7 @@ def _correlate_rows(
         width // unit,
         len(row_axis.sizes),
         len(column_axis.sizes),
+        *tables.firsts,
         chunks,
         lead // unit,
         column_axis.radius,
@@ -131,7 +199,7 @@ def _correlate_maps(input: Tensor, kernel: Tensor, bias: Tensor | None, output: 
     pixels, tiles = height * width, MAP_TILES
     unit = _unit(input.dtype, pixels)
     image_blocks, pixel_blocks = -(-n // tiles.rows), -(-pixels // tiles.columns)
-    _launch(
+    launch(
         triton_kernels.correlate_maps,
         image_blocks * pixel_blocks * channels,
         input,
@@ -154,9 +222,12 @@ def _correlate_maps(input: Tensor, kernel: Tensor, bias: Tensor | None, output: 
     )
 
 
-def _weight_gradient(input: Tensor, grad: Tensor, weight: Tensor, rows: Segments, columns: Segments) -> Tensor:
+def _weight_gradient(
+    input: Tensor, grad: Tensor, weight: Tensor, rows: Segments, columns: Segments, tables: Tensor | None
+) -> Tensor:
     from . import triton_kernels
 
+    assert tables is not None
     result = torch.zeros_like(weight)
     if input.numel() == 0:
         return result
@@ -168,25 +239,27 @@ def _weight_gradient(input: Tensor, grad: Tensor, weight: Tensor, rows: Segments
     unit = _unit(input.dtype, width, *strides)
     lead, chunks = _sources(width, column_axis.radius, tiles, unit)
     blocks = -(-n * height // tiles.rows)
-    parts = max(1, min(blocks, _multiprocessors(input.device) * PROGRAMS_EACH // (channels * chunks)))
+    parts = max(1, min(blocks, hardware_of(input.device).multiprocessors * PROGRAMS_EACH // (channels * chunks)))
     blocks_each = -(-blocks // parts)
     parts = -(-blocks // blocks_each)
     shape = (parts, chunks, channels, len(row_axis.sizes), len(column_axis.sizes))
+    own = _Tables.of(tables, rows, columns, row_axis, column_axis)
     sums = _row_sums(input, row_axis, unit)
     shares = torch.empty(shape, dtype=torch.float32, device=input.device)
-    _launch(
+    launch(
         triton_kernels.weight_gradient,
         parts * chunks * channels,
         input,
         input if sums is None else sums,
         grad,
-        *_tables(row_axis, column_axis, input.device),
+        *own.tensors,
         shares,
         n * height,
         height,
         width // unit,
         len(row_axis.sizes),
         len(column_axis.sizes),
+        *own.firsts,
         channels,
         chunks,
         lead // unit,
@@ -219,7 +292,7 @@ def _row_sums(input: Tensor, row_axis: Reachable, unit: int) -> Tensor | None:
     rows = height + SUM_ROWS - 1
     sums = torch.empty(n, channels, rows, width, dtype=torch.float32, device=input.device)
     row_blocks = -(-rows // SUM_TILES['BLOCK_M'])
-    _launch(
+    launch(
         triton_kernels.row_sums,
         row_blocks * n * channels,
         input,
@@ -234,12 +307,6 @@ def _row_sums(input: Tensor, row_axis: Reachable, unit: int) -> Tensor | None:
         **SUM_TILES,
     )
     return sums
-
-
-def _launch(kernel: Any, programs: int, input: Tensor, *args: Any, **options: Any) -> None:
-    """Start ``programs`` of a kernel, whose first argument is ``input``, on the input's device."""
-    with torch.cuda.device(input.device) if input.is_cuda else nullcontext():
-        kernel[(programs,)](input, *args, **options)
 
 
 def _row_major(tensor: Tensor) -> Tensor:
@@ -275,24 +342,6 @@ def _unit(dtype: torch.dtype, *lengths: int) -> int:
     return next(unit for unit in units(dtype) if math.gcd(*lengths) % unit == 0)
 
 
-def _multiprocessors(device: torch.device) -> int:
-    """How many programs run side by side at the least; in the interpreter a few, so that there are parts to sum."""
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == 'cuda' else 8
-
-
-@lru_cache(maxsize=256)
-def _tables(row_axis: Reachable, column_axis: Reachable, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """First tap and size of each row segment; its scale; the column segment of each lag. Constants of the shapes."""
-    scales = [0.5 ** (size - 1).bit_length() for size in row_axis.sizes]
-    segment_of_lag = [index for index, size in enumerate(column_axis.sizes) for _ in range(size)]
-    with torch.inference_mode(False):
-        return (
-            torch.tensor(list(zip(row_axis.starts, row_axis.sizes, strict=True)), dtype=torch.int32, device=device),
-            torch.tensor(scales, dtype=torch.float32, device=device),
-            torch.tensor(segment_of_lag, dtype=torch.int32, device=device),
-        )
-
-
 def _bias_strides(bias: Tensor | None, pixels: int) -> tuple[int, int]:
     """Strides of a bias between channels and between pixels."""
     return (1, 0) if bias is None or bias.ndim == 1 else (pixels, 1)
@@ -310,11 +359,6 @@ def constants(tiles: Tiles, dtype: torch.dtype) -> dict[str, Any]:
         # the most there are: without a bound, ptxas spills a few to seat one more program
         'maxnreg': 255,
     }
-
-
-def interpreting() -> bool:
-    """Whether Triton interprets its kernels, on CPU tensors."""
-    return os.environ.get('TRITON_INTERPRET') == '1'
 
 
 def precision(dtype: torch.dtype) -> str:

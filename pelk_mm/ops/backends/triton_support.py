@@ -8,10 +8,11 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from ..tracing import transform_refusal
+from ..tracing import capturing, compiling, transform_refusal
 from . import triton_launch
 from .dense import depthwise_dense
 from .table import Problem, register
+from .triton_start import interpreting
 
 #: What it computes, and how far its trial may lie from float64, over the largest value. TF32 has ten bits.
 DTYPES = {torch.float32: 5e-3, torch.float16: 5e-3, torch.bfloat16: 3e-2}
@@ -23,13 +24,22 @@ RETRY_AFTER = 10.0
 
 def refusal(problem: Problem) -> str | None:
     """Why the back-end cannot serve ``problem``, or None where it can."""
-    return transform_refusal() or _input_refusal(problem.input)
+    return transform_refusal() or _input_refusal(problem.input) or _capture_refusal(problem)
+
+
+def _capture_refusal(problem: Problem) -> str | None:
+    device = problem.input.device
+    if device.type != 'cuda' or compiling() or not capturing():
+        return None
+    if triton_launch.has_tables(problem.rows, problem.columns, device):
+        return None
+    return 'a graph is being captured, and its tables for this kernel are not on the device yet: call it once before'
 
 
 def _input_refusal(input: Tensor) -> str | None:
     if input.dtype not in DTYPES:
         return f'it computes float32, float16 and bfloat16, but the input is {input.dtype}'
-    if input.device.type == 'cpu' and not triton_launch.interpreting():
+    if input.device.type == 'cpu' and not interpreting():
         return 'it needs a CUDA tensor, but the input is on cpu (TRITON_INTERPRET=1 would interpret it there, slowly)'
     if input.device.type not in ('cpu', 'cuda'):
         return f'it needs a CUDA tensor, but the input is on {input.device}'
@@ -69,7 +79,7 @@ def _try(kind: str, index: int | None, dtype: torch.dtype) -> tuple[str | None, 
         if torch.cuda.get_device_capability(device) < LEAST_CAPABILITY:
             name, least = torch.cuda.get_device_name(device), '.'.join(map(str, LEAST_CAPABILITY))
             return f'it needs compute capability {least}, but {name} has less', True
-        if torch.cuda.is_current_stream_capturing():  # a trial would break the capture, and fail
+        if capturing():  # a trial would break the capture, and fail
             return 'it is tried when it is first called, but not in a graph capture: call it once before', False
     place = kind, index, dtype
     when, times, reason = _failures.get(place, (0.0, 0, ''))
@@ -95,9 +105,10 @@ def _error(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> 
     input, weight, grad = (
         torch.randn(size, generator=generator).to(device, dtype) for size in (shape, (1, 1, 3, 3), shape)
     )
+    tables = triton_launch.tables_of(segments, segments, device)
     actual = (
-        triton_launch.forward(input, weight, segments, segments, None),
-        *triton_launch.backward(grad, input, weight, segments, segments, True, True),
+        triton_launch.forward(input, weight, segments, segments, None, tables),
+        *triton_launch.backward(grad, input, weight, segments, segments, True, True, tables),
     )
     with torch.enable_grad():
         leaves = input.double().requires_grad_(), weight.double().requires_grad_()
@@ -111,4 +122,4 @@ def _error(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> 
     return max(error if error == error else float('inf') for error in errors)
 
 
-register('triton', triton_launch.forward, triton_launch.backward, refusal)
+register('triton', triton_launch.forward, triton_launch.backward, refusal, triton_launch.tables_of)

@@ -180,6 +180,7 @@ def test_a_trial_that_raises_is_made_again_later(fresh_trial, monkeypatch):
 def test_nothing_is_tried_in_a_graph_capture(fresh_trial, monkeypatch):
     pytest.importorskip('triton', reason='triton is not installed')
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (9, 0))
+    monkeypatch.setattr(torch.cuda, 'is_initialized', lambda: True)
     monkeypatch.setattr(torch.cuda, 'is_current_stream_capturing', lambda: True)
     monkeypatch.setattr(triton_support, '_error', lambda *args: pytest.fail('a trial'))
     place = 'cuda', 0, torch.float32

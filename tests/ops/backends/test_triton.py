@@ -12,7 +12,7 @@ from convolution_cases import run as run_function
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pelk_mm.ops import SharingGrid, depthwise_conv2d, peripheral_conv2d
-from pelk_mm.ops.backends import choice, triton_launch
+from pelk_mm.ops.backends import choice, triton_launch, triton_start
 from pelk_mm.ops.segments import reachable
 
 pytest.importorskip('triton', reason='triton is not installed')
@@ -44,7 +44,7 @@ CASES = [
 def _few_programs(monkeypatch):
     """The interpreter runs programs one by one: fewer, longer ones."""
     if DEVICE == 'cpu':
-        monkeypatch.setattr(triton_launch, '_multiprocessors', lambda device: 2)
+        monkeypatch.setattr(triton_start, 'INTERPRETER', triton_start.Hardware((9, 0), 2))
 
 
 def draw(*shape, dtype=FLOAT32, seed=0):
@@ -216,7 +216,7 @@ def test_every_element_is_written_and_nothing_beside_the_input_is_read(shape, mo
 
 
 def test_gradients_are_deterministic(monkeypatch):
-    monkeypatch.setattr(triton_launch, '_multiprocessors', lambda device: 4)
+    monkeypatch.setattr(triton_start, 'INTERPRETER', triton_start.Hardware((9, 0), 4))
     grid = GRIDS['13']
     tensors = problem((8, 1, 30, 12), grid.num_segments, FLOAT32)
     cotangent = draw(8, 1, 30, 12, seed=4)
@@ -229,7 +229,8 @@ def test_a_gradient_of_another_layout_is_copied_once():
     grad = draw(2, 3, 8, 12, seed=4).to(memory_format=torch.channels_last)
     segments = SharingGrid.exponential(51).sizes
     with CopiesOf(grad) as copies:
-        triton_launch.backward(grad, input, weight.unsqueeze(1), segments, segments, True, True)
+        tables = triton_launch.tables_of(segments, segments, input.device)
+        triton_launch.backward(grad, input, weight.unsqueeze(1), segments, segments, True, True, tables)
     assert copies.number == 1
 
 

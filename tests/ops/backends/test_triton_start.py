@@ -1,0 +1,82 @@
+"""Launches that are only planned, and the tables that they read."""
+
+import pytest
+import torch
+
+from pelk_mm.ops import SharingGrid, peripheral_conv2d
+from pelk_mm.ops.backends import triton_launch
+from pelk_mm.ops.backends.triton_start import INTERPRETER, Hardware, hardware_of, planned
+
+pytest.importorskip('triton', reason='triton is not installed')
+
+SEGMENTS = SharingGrid.exponential(51).sizes
+
+
+def plan(shape, dtype=torch.bfloat16, multiprocessors=132):
+    hardware = Hardware((9, 0), multiprocessors)
+    meta = torch.device('meta')
+    x, grad = (torch.empty(shape, dtype=dtype, device=meta) for _ in range(2))
+    weight = torch.empty(shape[1], 1, len(SEGMENTS), len(SEGMENTS), dtype=dtype, device=meta)
+    tables = triton_launch.tables_of(SEGMENTS, SEGMENTS, meta)
+    with planned(hardware) as launches:
+        assert hardware_of(meta) == hardware
+        output = triton_launch.forward(x, weight, SEGMENTS, SEGMENTS, None, tables)
+        grads = triton_launch.backward(grad, x, weight, SEGMENTS, SEGMENTS, True, True, tables)
+    assert output.shape == grads[0].shape == x.shape
+    assert grads[1].shape == weight.shape
+    return launches
+
+
+def test_a_plan_has_every_launch_of_forward_and_backward():
+    launches = plan((64, 46, 56, 56))
+    assert all(launch.programs > 0 for launch in launches)
+    assert all(set(launch.arguments) < set(launch.kernel.arg_names) for launch in launches)
+    # the input's gradient is another forward pass
+    names = [launch.kernel.fn.__name__ for launch in launches]
+    assert names == ['correlate_rows', 'correlate_rows', 'weight_gradient']
+
+
+def test_programs_of_the_weight_gradient_follow_the_multiprocessors():
+    few, many = (plan((64, 46, 56, 56), multiprocessors=number)[-1] for number in (66, 132))
+    assert few.programs < many.programs
+
+
+def test_a_plan_ends_with_its_context():
+    plan((1, 1, 8, 8))
+    assert hardware_of(torch.device('meta')) == INTERPRETER
+    x, weight = torch.empty(1, 1, 8, 8, device='meta'), torch.empty(1, 1, 1, 1, device='meta')
+    tables = triton_launch.tables_of((1,), (1,), x.device)
+    with pytest.raises(AssertionError, match='can only be planned'):
+        triton_launch.forward(x, weight, (1,), (1,), None, tables)
+
+
+def test_the_op_keeps_no_tensor_of_its_own(monkeypatch):
+    """Within a CUDA graph's capture a tensor that the op allocated and kept would be given to others."""
+    grid = SharingGrid.exponential(27)
+    x, weight = torch.randn(1, 1, 6, 6), torch.randn(1, grid.num_segments, grid.num_segments)
+    tables = triton_launch.tables_of(grid.sizes, grid.sizes, x.device)
+    assert triton_launch.tables_of(grid.sizes, grid.sizes, x.device) is tables
+    peripheral_conv2d(x, weight, grid, backend='triton')  # the trial has its own
+    kept = list(triton_launch._kept_tables)
+    with monkeypatch.context() as patch:
+        patch.setattr(triton_launch, 'tables_of', lambda *args: pytest.fail('made in the op'))
+        triton_launch.forward(x, weight.unsqueeze(1), grid.sizes, grid.sizes, None, tables)
+    # of a map of another size too: it reads part of the same tables
+    low = x[..., :3, :]
+    expected = peripheral_conv2d(low, weight, grid, backend='dense')
+    torch.testing.assert_close(peripheral_conv2d(low, weight, grid, backend='triton'), expected)
+    assert list(triton_launch._kept_tables) == kept
+
+
+def test_a_compiled_graph_takes_the_tables_as_constants():
+    grid = SharingGrid.exponential(27)
+
+    def function(x, weight):
+        return peripheral_conv2d(x, weight, grid, backend='triton')
+
+    x = torch.randn(1, 2, 9, 7, requires_grad=True)
+    weight = torch.randn(2, grid.num_segments, grid.num_segments, requires_grad=True)
+    compiled = torch.compile(function, backend='aot_eager', fullgraph=True, dynamic=False)
+    results = [torch.autograd.grad(f(x, weight).square().sum(), (x, weight)) for f in (function, compiled)]
+    for eager, graph in zip(*results, strict=True):
+        torch.testing.assert_close(graph, eager)
