@@ -66,6 +66,30 @@ def rows_of_segment(row_table, a, H):
     return start, tl.minimum(first + tl.load(row_table + 2 * a + 1), H) - start
 
 
+@triton.jit
+def diagonal_sums(products, column_table, first, last, segments):
+    """Sums of ``products`` (sources, columns) over the lags of each of SEGMENTS column segments.
+
+    Products of one lag lie on one diagonal: source minus column is the same. ``column_table`` has the segments of
+    diagonals, from ``first`` to ``last`` of them.
+    """
+    ROWS: tl.constexpr = products.shape[0]
+    COLUMNS: tl.constexpr = products.shape[1]
+    DIAGONALS: tl.constexpr = min(ROWS + COLUMNS, MOST_DIAGONALS)
+    share = tl.zeros((SEGMENTS,), dtype=tl.float32)
+    start = 1 - COLUMNS
+    while start < ROWS:
+        diagonal = start + tl.arange(0, DIAGONALS)
+        segment = tl.load(column_table + diagonal, mask=(diagonal >= first) & (diagonal <= last), other=-1)
+        source = diagonal[:, None] + tl.arange(0, COLUMNS)[None, :]
+        on_tile = (source >= 0) & (source < ROWS)
+        of_source = tl.gather(products, tl.where(on_tile, source, 0), 0)
+        of_lag = tl.sum(tl.where(on_tile, of_source, 0.0), axis=1)
+        share += tl.sum(tl.where(segment[None, :] == segments[:, None], of_lag[None, :], 0.0), axis=1)
+        start += DIAGONALS
+    return share
+
+
 @kernel
 def row_sums(
     x,
@@ -337,7 +361,6 @@ def weight_gradient(
     g += c * gs_c * UNIT
     shares += pid.to(tl.int64) * R * S
     offset = o * BLOCK_K - lead_units * UNIT
-    DIAGONALS: tl.constexpr = min(BLOCK_K + BLOCK_N, MOST_DIAGONALS)
     # column blocks whose sources lie off the map give nothing
     first_block = (tl.maximum(-offset - BLOCK_K, -BLOCK_N) + BLOCK_N) // BLOCK_N
     column_blocks = tl.minimum(column_blocks, tl.cdiv(tl.maximum(W - offset, 0), BLOCK_N))
@@ -383,23 +406,11 @@ def weight_gradient(
             block += 1
         if x.dtype.element_ty == tl.float16:
             total /= tl.load(scale_table + first_row + a)
+        of_diagonals = column_table + first_lag + offset + radius
         first_b = 0
         while first_b < S:
             b = first_b + tl.arange(0, SEGMENTS)
-            share = tl.zeros((SEGMENTS,), dtype=tl.float32)
-            # The products of one lag lie on a diagonal, on which source minus column is the same.
-            first_diagonal = 1 - BLOCK_N
-            while first_diagonal < BLOCK_K:
-                diagonal = first_diagonal + tl.arange(0, DIAGONALS)
-                lag = offset + diagonal + radius
-                in_band = (lag >= 0) & (lag <= 2 * radius)
-                segment = tl.load(column_table + first_lag + lag, mask=in_band, other=-1) - first_column
-                source = diagonal[:, None] + tl.arange(0, BLOCK_N)[None, :]
-                on_tile = (source >= 0) & (source < BLOCK_K)
-                products = tl.gather(total, tl.where(on_tile, source, 0), 0)
-                of_lag = tl.sum(tl.where(on_tile, products, 0.0), axis=1)
-                share += tl.sum(tl.where(segment[None, :] == b[:, None], of_lag[None, :], 0.0), axis=1)
-                first_diagonal += DIAGONALS
+            share = diagonal_sums(total, of_diagonals, -offset - radius, radius - offset, b + first_column)
             tl.store(shares + a * S + b, share, mask=b < S)
             first_b += SEGMENTS
         a += 1

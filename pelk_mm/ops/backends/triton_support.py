@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..tracing import capturing, compiling, transform_refusal
-from . import triton_launch
+from . import triton_launch, triton_tables
 from .dense import depthwise_dense
 from .table import Problem, register
 from .triton_start import interpreting
@@ -31,7 +31,7 @@ def _capture_refusal(problem: Problem) -> str | None:
     device = problem.input.device
     if device.type != 'cuda' or compiling() or not capturing():
         return None
-    if triton_launch.has_tables(problem.rows, problem.columns, device):
+    if triton_tables.has_tables(problem.rows, problem.columns, device):
         return None
     return 'a graph is being captured, and its tables for this kernel are not on the device yet: call it once before'
 
@@ -105,7 +105,7 @@ def _error(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> 
     input, weight, grad = (
         torch.randn(size, generator=generator).to(device, dtype) for size in (shape, (1, 1, 3, 3), shape)
     )
-    tables = triton_launch.tables_of(segments, segments, device)
+    tables = triton_tables.tables_of(segments, segments, device)
     actual = (
         triton_launch.forward(input, weight, segments, segments, None, tables),
         *triton_launch.backward(grad, input, weight, segments, segments, True, True, tables),
@@ -122,4 +122,4 @@ def _error(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> 
     return max(error if error == error else float('inf') for error in errors)
 
 
-register('triton', triton_launch.forward, triton_launch.backward, refusal, triton_launch.tables_of)
+register('triton', triton_launch.forward, triton_launch.backward, refusal, triton_tables.tables_of)

@@ -12,7 +12,7 @@ from convolution_cases import run as run_function
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pelk_mm.ops import SharingGrid, depthwise_conv2d, peripheral_conv2d
-from pelk_mm.ops.backends import choice, triton_launch, triton_start
+from pelk_mm.ops.backends import choice, triton_launch, triton_rows, triton_start, triton_tables, triton_tiles
 from pelk_mm.ops.segments import reachable
 
 pytest.importorskip('triton', reason='triton is not installed')
@@ -99,16 +99,16 @@ def test_output_and_gradients(shape, grid, dtype):
 @pytest.mark.parametrize('shape', [(2, 2, 20, 9), (1, 2, 9, 36), (1, 1, 12, 70), (1, 2, 1, 8)], ids=str)
 def test_sums_of_rows(shape, dtype, monkeypatch):
     """The kernels that read sums computed beforehand, whatever the saving."""
-    monkeypatch.setattr(triton_launch, '_sums_pay', lambda sizes, unit: True)
+    monkeypatch.setattr(triton_rows, '_sums_pay', lambda sizes, unit: True)
     grid = SharingGrid((19, 8, 2, 1, 1, 1, 2, 8, 19))
     check(problem(shape, grid.num_segments, dtype), draw(*shape, dtype=dtype, seed=4), grid)
 
 
 def test_long_segments_read_sums():
     grid = SharingGrid.exponential(151, 7)
-    assert triton_launch._sums_pay(reachable(grid.sizes, 56).sizes, 4)
-    assert not triton_launch._sums_pay(GRIDS['51'].sizes, 4)
-    assert not triton_launch._sums_pay(grid.sizes, 1)
+    assert triton_rows._sums_pay(reachable(grid.sizes, 56).sizes, 4)
+    assert not triton_rows._sums_pay(GRIDS['51'].sizes, 4)
+    assert not triton_rows._sums_pay(grid.sizes, 1)
     shape = (1, 1, 80, 4)
     check(problem(shape, grid.num_segments, FLOAT32), draw(*shape, seed=4), grid)
 
@@ -206,8 +206,8 @@ def test_every_element_is_written_and_nothing_beside_the_input_is_read(shape, mo
     def poisoned(function):
         return lambda *args, **kwargs: function(*args, **kwargs).fill_(float('nan'))
 
-    monkeypatch.setattr(triton_launch.torch, 'empty_like', poisoned(torch.empty_like))
-    monkeypatch.setattr(triton_launch.torch, 'empty', poisoned(torch.empty))
+    monkeypatch.setattr(torch, 'empty_like', poisoned(torch.empty_like))
+    monkeypatch.setattr(torch, 'empty', poisoned(torch.empty))
     leaves = [t.detach().requires_grad_() for t in tensors]
     out = peripheral_conv2d(leaves[0], leaves[1], grid, leaves[2], backend='triton')
     grads = torch.autograd.grad(out, leaves, cotangent)
@@ -229,7 +229,7 @@ def test_a_gradient_of_another_layout_is_copied_once():
     grad = draw(2, 3, 8, 12, seed=4).to(memory_format=torch.channels_last)
     segments = SharingGrid.exponential(51).sizes
     with CopiesOf(grad) as copies:
-        tables = triton_launch.tables_of(segments, segments, input.device)
+        tables = triton_tables.tables_of(segments, segments, input.device)
         triton_launch.backward(grad, input, weight.unsqueeze(1), segments, segments, True, True, tables)
     assert copies.number == 1
 
@@ -260,14 +260,14 @@ def test_segments_that_only_meet_padding_cost_nothing():
 
 
 def test_tf32_is_the_users_choice(monkeypatch):
-    monkeypatch.setattr(triton_launch, 'interpreting', lambda: False)
+    monkeypatch.setattr(triton_tiles, 'interpreting', lambda: False)
     matmul = torch.backends.cuda.matmul
     kept = matmul.allow_tf32
     try:
         for allowed, expected in ((False, 'tf32x3'), (True, 'tf32')):
             matmul.allow_tf32 = allowed
-            assert triton_launch.precision(FLOAT32) == expected
-            assert triton_launch.precision(BFLOAT16) == 'ieee'
+            assert triton_tiles.precision(FLOAT32) == expected
+            assert triton_tiles.precision(BFLOAT16) == 'ieee'
     finally:
         matmul.allow_tf32 = kept
 
@@ -280,7 +280,7 @@ def test_the_newer_name_of_tf32():
     """In a process of its own: torch does not go back from the newer name to the older."""
     code = (
         "import torch; torch.backends.cuda.matmul.fp32_precision = 'tf32'; "
-        'from pelk_mm.ops.backends import triton_launch as t; t.interpreting = lambda: False; '
+        'from pelk_mm.ops.backends import triton_tiles as t; t.interpreting = lambda: False; '
         "assert t.precision(torch.float32) == 'tf32'"
     )
     done = children.run([sys.executable, '-c', code], cwd=Path(__file__).parents[3])

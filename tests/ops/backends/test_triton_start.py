@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pelk_mm.ops import SharingGrid, peripheral_conv2d
-from pelk_mm.ops.backends import triton_launch
+from pelk_mm.ops.backends import triton_launch, triton_tables
 from pelk_mm.ops.backends.triton_start import INTERPRETER, Hardware, hardware_of, planned
 
 pytest.importorskip('triton', reason='triton is not installed')
@@ -17,7 +17,7 @@ def plan(shape, dtype=torch.bfloat16, multiprocessors=132):
     meta = torch.device('meta')
     x, grad = (torch.empty(shape, dtype=dtype, device=meta) for _ in range(2))
     weight = torch.empty(shape[1], 1, len(SEGMENTS), len(SEGMENTS), dtype=dtype, device=meta)
-    tables = triton_launch.tables_of(SEGMENTS, SEGMENTS, meta)
+    tables = triton_tables.tables_of(SEGMENTS, SEGMENTS, meta)
     with planned(hardware) as launches:
         assert hardware_of(meta) == hardware
         output = triton_launch.forward(x, weight, SEGMENTS, SEGMENTS, None, tables)
@@ -45,7 +45,7 @@ def test_a_plan_ends_with_its_context():
     plan((1, 1, 8, 8))
     assert hardware_of(torch.device('meta')) == INTERPRETER
     x, weight = torch.empty(1, 1, 8, 8, device='meta'), torch.empty(1, 1, 1, 1, device='meta')
-    tables = triton_launch.tables_of((1,), (1,), x.device)
+    tables = triton_tables.tables_of((1,), (1,), x.device)
     with pytest.raises(AssertionError, match='can only be planned'):
         triton_launch.forward(x, weight, (1,), (1,), None, tables)
 
@@ -54,18 +54,18 @@ def test_the_op_keeps_no_tensor_of_its_own(monkeypatch):
     """Within a CUDA graph's capture a tensor that the op allocated and kept would be given to others."""
     grid = SharingGrid.exponential(27)
     x, weight = torch.randn(1, 1, 6, 6), torch.randn(1, grid.num_segments, grid.num_segments)
-    tables = triton_launch.tables_of(grid.sizes, grid.sizes, x.device)
-    assert triton_launch.tables_of(grid.sizes, grid.sizes, x.device) is tables
+    tables = triton_tables.tables_of(grid.sizes, grid.sizes, x.device)
+    assert triton_tables.tables_of(grid.sizes, grid.sizes, x.device) is tables
     peripheral_conv2d(x, weight, grid, backend='triton')  # the trial has its own
-    kept = list(triton_launch._kept_tables)
+    kept = list(triton_tables._kept)
     with monkeypatch.context() as patch:
-        patch.setattr(triton_launch, 'tables_of', lambda *args: pytest.fail('made in the op'))
+        patch.setattr(triton_tables, 'tables_of', lambda *args: pytest.fail('made in the op'))
         triton_launch.forward(x, weight.unsqueeze(1), grid.sizes, grid.sizes, None, tables)
     # of a map of another size too: it reads part of the same tables
     low = x[..., :3, :]
     expected = peripheral_conv2d(low, weight, grid, backend='dense')
     torch.testing.assert_close(peripheral_conv2d(low, weight, grid, backend='triton'), expected)
-    assert list(triton_launch._kept_tables) == kept
+    assert list(triton_tables._kept) == kept
 
 
 def test_a_compiled_graph_takes_the_tables_as_constants():

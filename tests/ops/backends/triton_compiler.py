@@ -20,13 +20,14 @@ def configurations(capability=90):
     import torch
 
     from pelk_mm.ops.backends import triton_launch as launch
+    from pelk_mm.ops.backends.triton_operands import units
     from pelk_mm.ops.backends.triton_support import DTYPES
 
     kept = torch.get_float32_matmul_precision()
     found = []
-    aligned = [(dtype, unit) for dtype in DTYPES for unit in launch.units(dtype)]
+    aligned = [(dtype, unit) for dtype in DTYPES for unit in units(dtype)]
     if capability < 90:
-        aligned = [(dtype, unit) for dtype, unit in aligned if unit in (launch.units(dtype)[0], 1)]
+        aligned = [(dtype, unit) for dtype, unit in aligned if unit in (units(dtype)[0], 1)]
     for dtype, unit in aligned:
         name = str(dtype).removeprefix('torch.')
         biases = ({'HAS_BIAS': False}, {'HAS_BIAS': True})
