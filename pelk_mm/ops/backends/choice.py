@@ -47,7 +47,8 @@ def depthwise(
 ) -> Tensor:
     """Run a checked depthwise convolution on the back-end of :func:`choose_backend`; arguments as ``Backend.run``."""
     needs_grad = torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad)
-    return choose_backend(Problem(input, rows, columns, needs_grad), backend).run(input, weight, rows, columns, bias)
+    problem = Problem(input, rows, columns, needs_grad, bias is not None)
+    return choose_backend(problem, backend).run(input, weight, rows, columns, bias)
 
 
 def choose_backend(problem: Problem, backend: str | None = None) -> Backend:

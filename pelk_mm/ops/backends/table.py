@@ -28,6 +28,7 @@ class Problem:
     rows: Segments
     columns: Segments
     needs_grad: bool
+    has_bias: bool = False
 
     @property
     def kernel_size(self) -> tuple[int, int]:

@@ -62,7 +62,8 @@ def toeplitz(rows, length, b, along, ALONG_FIRST: tl.constexpr):
     base = rows + (b & 7) * length + (b >> 3) * 8
     if ALONG_FIRST:
         return base[None, :] + along[:, None]
-    return base[:, None] + along[None, :]
+    else:
+        return base[:, None] + along[None, :]
 
 
 @kernel

@@ -18,6 +18,8 @@ from .triton_tiles import Tiles, constants
 LEAST_CAPABILITY = (9, 0)
 #: On narrower or lower maps most of a block lies off the map, where rows of several images fill one.
 LEAST_WIDTH, LEAST_HEIGHT = 33, 24
+#: One element at a time, addresses alone would fill the registers.
+LEAST_UNIT = 2
 
 #: By whether a map is wider than BAND_BLOCK. The weight gradient has registers for the narrower block only.
 TILES = {False: Tiles(64, 64, 64, 4), True: Tiles(64, 128, 64, 4)}
@@ -32,6 +34,7 @@ def serves(input: Tensor) -> bool:
         input.dtype in BAND_DTYPES
         and input.shape[2] >= LEAST_HEIGHT
         and input.shape[3] >= LEAST_WIDTH
+        and input.shape[3] % LEAST_UNIT == 0
         and hardware_of(input.device).capability >= LEAST_CAPABILITY
     )
 
@@ -40,6 +43,7 @@ def correlate(input: Tensor, weight: Tensor, tables: Tables, bias: Tensor | None
     """The convolution of a row-major ``input`` with the segments of ``weight`` that reach, (C, 1, R, S)."""
     from . import triton_band_kernels
 
+    input = _paired(input)
     n, channels, height, width = input.shape
     tiles = TILES[width > BAND_BLOCK]
     whole = max(height, width) <= BAND_BLOCK
@@ -84,6 +88,7 @@ def weight_gradient(input: Tensor, grad: Tensor, tables: Tables) -> Tensor:
     """(parts, offsets, C, R, S) in float32: shares of the gradients of the segments that reach."""
     from . import triton_band_kernels
 
+    input, grad = _paired(input), _paired(grad)
     n, channels, height, width = input.shape
     tiles = GRADIENT_TILES
     whole = max(height, width) <= BAND_BLOCK
@@ -152,6 +157,11 @@ def _shifted_taps(weight: Tensor, tables: Tables, origin: int, length: int) -> T
         num_warps=4,
     )
     return taps
+
+
+def _paired(tensor: Tensor) -> Tensor:
+    """The tensor itself, or a contiguous copy where LEAST_UNIT does not divide its strides."""
+    return tensor if all(stride % LEAST_UNIT == 0 for stride in tensor.stride()[:3]) else tensor.contiguous()
 
 
 def _bands(tables: Tables, dtype: torch.dtype, whole: bool) -> Tensor:

@@ -19,6 +19,9 @@ SUM_TILES = {'BLOCK_M': 16, 'BLOCK_N': 64, 'num_warps': 4, 'num_stages': 1}
 PROGRAMS_EACH = 2
 #: By the width of a block of columns. Small inner blocks: two programs and more fit a multiprocessor's registers.
 ROW_TILES = {16: Tiles(64, 16, 16, 4), 32: Tiles(64, 32, 32, 8), 64: Tiles(64, 64, 32, 4)}
+#: Where so many sources would fill the registers: their addresses one element at a time, or in three TF32 passes what
+#: tensor cores before sm_90 take from registers.
+SMALL_ROW_TILES = ROW_TILES | {64: Tiles(64, 64, 16, 4)}
 GRADIENT_TILES = {16: Tiles(64, 16, 16, 2), 32: Tiles(32, 32, 32, 4), 64: Tiles(32, 64, 64, 8)}
 
 
@@ -28,8 +31,9 @@ def correlate(input: Tensor, weight: Tensor, tables: Tables, bias: Tensor | None
 
     row_axis, column_axis = tables.row_axis, tables.column_axis
     n, channels, height, width = input.shape
-    tiles = ROW_TILES[block_width(width)]
     unit = unit_of(input.dtype, width, *input.stride()[:3], *output.stride()[:3])
+    in_registers = input.dtype == torch.float32 and hardware_of(input.device).capability < (9, 0)
+    tiles = (SMALL_ROW_TILES if unit == 1 or in_registers else ROW_TILES)[block_width(width)]
     lead, chunks = sources_of(width, column_axis.radius, tiles, unit)
     line_blocks, column_blocks = -(-n * height // tiles.rows), -(-width // tiles.columns)
     sums = _row_sums(input, row_axis, unit)

@@ -34,7 +34,8 @@ class Launch(NamedTuple):
 
     def compile(self) -> None:
         """Compile for the current CUDA device, where no binary of it is known or in Triton's cache."""
-        self.kernel.warmup(*self.arguments.values(), grid=(self.programs,), **self.options)
+        arguments = (value.dtype if isinstance(value, Tensor) else value for value in self.arguments.values())
+        self.kernel.warmup(*arguments, grid=(self.programs,), **self.options)
 
 
 #: What the interpreter takes for a GPU: the newest kernels, in a few programs, so that there are parts to sum.

@@ -1,11 +1,13 @@
 import dataclasses
 import logging
+import time
+from contextlib import nullcontext
 
 import pytest
 import torch
 
 from pelk_mm.ops import available_backends, depthwise_conv2d, set_backend
-from pelk_mm.ops.backends import choice, triton_support
+from pelk_mm.ops.backends import choice, triton_start, triton_support
 from pelk_mm.ops.backends.choice import Problem, choose_backend
 from pelk_mm.ops.backends.dense import depthwise_dense
 
@@ -105,7 +107,8 @@ def triton_says(monkeypatch):
     """Sets what the trial of the triton back-end found."""
 
     def says(reason):
-        monkeypatch.setattr(triton_support, '_try', lambda *place: (reason, False))
+        monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (9, 0))
+        monkeypatch.setattr(triton_support, '_settled', lambda key, attempt: reason)
 
     return says
 
@@ -177,19 +180,75 @@ def test_a_trial_that_raises_is_made_again_later(fresh_trial, monkeypatch):
     assert fresh_trial() is None
 
 
-def test_nothing_is_tried_in_a_graph_capture(fresh_trial, monkeypatch):
+@pytest.fixture
+def sm_90(fresh_trial, monkeypatch):
+    """A GPU that compiles nothing; returns a function that says whether a graph is being captured."""
     pytest.importorskip('triton', reason='triton is not installed')
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (9, 0))
+    monkeypatch.setattr(triton_start, '_cuda_hardware', lambda device: triton_start.Hardware((9, 0), 132))
+    monkeypatch.setattr(torch.cuda, 'device', lambda device: nullcontext())
     monkeypatch.setattr(torch.cuda, 'is_initialized', lambda: True)
-    monkeypatch.setattr(torch.cuda, 'is_current_stream_capturing', lambda: True)
+    monkeypatch.setattr(triton_start.Launch, 'compile', lambda launch: None)
+
+    def capturing(answer):
+        monkeypatch.setattr(torch.cuda, 'is_current_stream_capturing', lambda: answer)
+
+    capturing(False)
+    return capturing
+
+
+def test_nothing_is_tried_in_a_graph_capture(sm_90, monkeypatch):
+    sm_90(True)
     monkeypatch.setattr(triton_support, '_error', lambda *args: pytest.fail('a trial'))
     place = 'cuda', 0, torch.float32
-    assert 'not in a graph capture: call it once before' in triton_support.installation_refusal(*place)
-    monkeypatch.setattr(torch.cuda, 'is_current_stream_capturing', lambda: False)
+    assert 'nothing can be tried: make the same call once before' in triton_support.installation_refusal(*place)
+    sm_90(False)
     monkeypatch.setattr(triton_support, '_error', lambda *args: 0.0)
     assert triton_support.installation_refusal(*place) is None  # the capture's answer was not kept
-    monkeypatch.setattr(torch.cuda, 'is_current_stream_capturing', lambda: True)
+    sm_90(True)
     assert triton_support.installation_refusal(*place) is None
+
+
+SEGMENTS = (2, 1, 2)
+CALL = 0, torch.bfloat16, (2, 3, 40, 56), SEGMENTS, SEGMENTS
+
+
+def test_every_kernel_of_a_call_is_compiled_before_it(sm_90, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(triton_start.Launch, 'compile', lambda launch: compiled.append(launch.kernel.fn.__name__))
+    assert triton_support.compile_refusal(*CALL, has_bias=True, needs_grad=False) is None
+    assert compiled == ['shift_taps', 'correlate_bands']
+    assert triton_support.compile_refusal(*CALL, has_bias=True, needs_grad=False) is None
+    assert len(compiled) == 2  # once for a call
+    assert triton_support.compile_refusal(*CALL, has_bias=True, needs_grad=True) is None
+    assert compiled[2:] == [*['shift_taps', 'correlate_bands'] * 2, 'band_gradient']
+
+
+def test_a_kernel_that_cannot_be_compiled_is_a_reason_that_may_pass(sm_90, monkeypatch):
+    def fail(launch):
+        raise RuntimeError('ptxas died\nof something')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(triton_start.Launch, 'compile', fail)
+        reason = triton_support.compile_refusal(*CALL, has_bias=False, needs_grad=True)
+        assert reason == 'Triton failed on a trial: ptxas died'
+    assert triton_support.compile_refusal(*CALL, has_bias=False, needs_grad=True) == reason  # not at every call
+    later = time.monotonic() + triton_support.RETRY_AFTER + 1
+    monkeypatch.setattr(triton_support.time, 'monotonic', lambda: later)
+    assert triton_support.compile_refusal(*CALL, has_bias=False, needs_grad=True) is None
+
+
+def test_a_graph_capture_takes_what_was_called_before_only(sm_90, monkeypatch):
+    monkeypatch.setattr(triton_support, 'has_tables', lambda *key: True)
+    sm_90(True)
+    reason = triton_support.compile_refusal(*CALL, has_bias=False, needs_grad=False)
+    assert 'it has not been tried yet' in reason
+    sm_90(False)
+    assert triton_support.compile_refusal(*CALL, has_bias=False, needs_grad=False) is None
+    sm_90(True)
+    assert triton_support.compile_refusal(*CALL, has_bias=False, needs_grad=False) is None
+    monkeypatch.setattr(triton_support, 'has_tables', lambda *key: False)
+    assert 'tables of this kernel' in triton_support.compile_refusal(*CALL, has_bias=False, needs_grad=False)
 
 
 def test_a_missing_triton_is_a_reason(fresh_trial, monkeypatch):

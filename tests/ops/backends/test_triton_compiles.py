@@ -4,11 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from children import LIMIT, started
+from children import LIMIT, run, started
 
 pytest.importorskip('triton', reason='triton is not installed')
 
@@ -18,6 +19,19 @@ SCRIPT = Path(__file__).with_name('triton_compiler.py')
 #: Shared memory that a program can have, bytes (CUDA C++ programming guide, table of compute capabilities).
 SHARED_MEMORY = {80: 163 << 10, 90: 227 << 10}
 PROCESSES = 2
+#: By tiles, dtype and arithmetic, alignment, bias, and sums or parts of maps. Bands are for sm_90, in half precision.
+CONFIGURATIONS = {
+    80: {'correlate_rows': 72, 'weight_gradient': 38, 'correlate_maps': 16, 'row_sums': 3},
+    90: {
+        'correlate_rows': 88,
+        'weight_gradient': 46,
+        'correlate_bands': 24,
+        'band_gradient': 8,
+        'shift_taps': 2,
+        'correlate_maps': 20,
+        'row_sums': 5,
+    },
+}
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='Triton compiles for CUDA on Linux alone')
@@ -27,21 +41,49 @@ def test_every_configuration_compiles_without_spills(capability):
     environment['PYTHONPATH'] = str(SCRIPT.parents[3])
     options = {'env': environment, 'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE}
     with ExitStack() as stack:
-        runs = [
+        processes = [
             stack.enter_context(started([sys.executable, SCRIPT, capability, part, PROCESSES], **options))
             for part in range(PROCESSES)
         ]
-        outputs = [run.communicate(timeout=LIMIT) for run in runs]
-    for run, (_, error) in zip(runs, outputs, strict=True):
-        assert run.returncode == 0, error[-3000:]
+        outputs = [process.communicate(timeout=LIMIT) for process in processes]
+    for process, (_, error) in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, error[-3000:]
     configurations = [json.loads(line) for output, _ in outputs for line in output.splitlines()]
-    # rows: 3 tilings by bias; maps: 1 by bias; gradient: 3; all by alignment, unless unaligned with sums or without:
-    # float32, in two arithmetics, by three alignments, half precision by four, on sm_80 by two; and row_sums
-    with_sums, maps = 3 * 2 + 3, 2
-    alignments = {80: (2, 2), 90: (3, 4)}[capability]
-    counts = [(with_sums * (2 * number - 1) + maps * number) * 2 for number in alignments]
-    assert len(configurations) == sum(counts) + sum(number - 1 for number in (alignments[0], *alignments[1:] * 2))
+    assert Counter(c['kernel'] for c in configurations) == CONFIGURATIONS[capability]
     spilling = [c for c in configurations if c['stack'] > 0]
     assert not spilling
     assert max(c['shared'] for c in configurations) <= SHARED_MEMORY[capability]
-    assert all(c['shared'] > 0 for c in configurations if c['kernel'] != 'row_sums'), 'tensor cores read shared memory'
+    assert all(c['shared'] > 0 for c in configurations if c['kernel'] not in ('row_sums', 'shift_taps')), (
+        'tensor cores read shared memory'
+    )
+
+
+#: A driver of a GPU that is not there: enough to compile for it.
+PRETENDED = """
+import contextlib, torch
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from pelk_mm.ops.backends import triton_start, triton_support
+
+class Driver:
+    get_current_device = staticmethod(lambda: 0)
+    get_current_stream = staticmethod(lambda device: 0)
+    get_current_target = staticmethod(lambda: GPUTarget('cuda', 90, 32))
+
+driver.set_active(Driver())
+torch.cuda.device = contextlib.nullcontext
+triton_start._cuda_hardware = lambda device: triton_start.Hardware((9, 0), 132)
+segments = (2, 1, 2)
+assert triton_support.compile_refusal(0, torch.bfloat16, (2, 3, 40, 56), segments, segments, True, True) is None
+"""
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='Triton compiles for CUDA on Linux alone')
+def test_a_call_is_compiled_before_it(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != 'TRITON_INTERPRET'}
+    environment |= {'PYTHONPATH': str(SCRIPT.parents[3]), 'TRITON_CACHE_DIR': str(tmp_path)}
+    done = run([sys.executable, '-c', PRETENDED], env=environment)
+    assert done.returncode == 0, done.stderr
+    # with the bias and without, and the taps and the gradient that both need
+    names = sorted(path.stem for path in tmp_path.rglob('*.cubin'))
+    assert names == ['band_gradient', 'correlate_bands', 'correlate_bands', 'shift_taps']

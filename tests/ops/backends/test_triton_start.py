@@ -12,8 +12,10 @@ pytest.importorskip('triton', reason='triton is not installed')
 SEGMENTS = SharingGrid.exponential(51).sizes
 
 
-def plan(shape, dtype=torch.bfloat16, multiprocessors=132):
-    hardware = Hardware((9, 0), multiprocessors)
+H100 = Hardware((9, 0), 132)
+
+
+def plan(shape, dtype=torch.bfloat16, hardware=H100):
     meta = torch.device('meta')
     x, grad = (torch.empty(shape, dtype=dtype, device=meta) for _ in range(2))
     weight = torch.empty(shape[1], 1, len(SEGMENTS), len(SEGMENTS), dtype=dtype, device=meta)
@@ -33,11 +35,27 @@ def test_a_plan_has_every_launch_of_forward_and_backward():
     assert all(set(launch.arguments) < set(launch.kernel.arg_names) for launch in launches)
     # the input's gradient is another forward pass
     names = [launch.kernel.fn.__name__ for launch in launches]
-    assert names == ['correlate_rows', 'correlate_rows', 'weight_gradient']
+    assert names == ['shift_taps', 'correlate_bands', 'shift_taps', 'correlate_bands', 'band_gradient']
+
+
+@pytest.mark.parametrize(
+    ('shape', 'dtype', 'hardware', 'kernels'),
+    [
+        ((8, 4, 56, 56), torch.bfloat16, H100, {'shift_taps', 'correlate_bands', 'band_gradient'}),
+        ((8, 4, 56, 56), torch.bfloat16, Hardware((8, 0), 108), {'correlate_rows', 'weight_gradient'}),
+        ((8, 4, 56, 56), torch.float32, H100, {'correlate_rows', 'weight_gradient'}),
+        ((8, 4, 56, 55), torch.bfloat16, H100, {'correlate_rows', 'weight_gradient'}),
+        ((8, 4, 28, 28), torch.bfloat16, H100, {'correlate_rows', 'weight_gradient'}),
+        ((64, 4, 28, 28), torch.bfloat16, H100, {'correlate_maps', 'weight_gradient'}),
+    ],
+    ids=str,
+)
+def test_formulations(shape, dtype, hardware, kernels):
+    assert {launch.kernel.fn.__name__ for launch in plan(shape, dtype, hardware)} == kernels
 
 
 def test_programs_of_the_weight_gradient_follow_the_multiprocessors():
-    few, many = (plan((64, 46, 56, 56), multiprocessors=number)[-1] for number in (66, 132))
+    few, many = (plan((64, 46, 56, 56), hardware=Hardware((9, 0), number))[-1] for number in (66, 132))
     assert few.programs < many.programs
 
 

@@ -11,66 +11,73 @@ import tempfile
 from itertools import product
 from pathlib import Path
 
-FLOATS = {'float32': 'fp32', 'float16': 'fp16', 'bfloat16': 'bf16'}
-TABLES = {'row_table': '*i32', 'column_table': '*i32', 'scale_table': '*fp32', 'shares': '*fp32', 'sums': '*fp32'}
+import torch
+
+from pelk_mm.ops import SharingGrid
+from pelk_mm.ops.backends import triton_launch
+from pelk_mm.ops.backends.triton_operands import units
+from pelk_mm.ops.backends.triton_start import Hardware, planned
+from pelk_mm.ops.backends.triton_support import DTYPES
+from pelk_mm.ops.backends.triton_tables import tables_of
+
+TYPES = {torch.float32: '*fp32', torch.float16: '*fp16', torch.bfloat16: '*bf16', torch.int32: '*i32'}
+#: By alignment in elements, maps (H, W) of every block of columns for rows; for bands, whole and in parts; and maps of
+#: large batches.
+SIZES = {
+    8: [(8, 8), (80, 8), (8, 24), (80, 24), (8, 56), (40, 56), (80, 56), (40, 96)],
+    4: [(8, 12), (80, 12), (8, 28), (80, 28), (8, 52), (40, 52), (80, 52), (40, 84)],
+    2: [(8, 14), (80, 14), (8, 30), (80, 30), (8, 42), (40, 42), (80, 42), (40, 90)],
+    1: [(8, 7), (8, 25), (8, 63), (40, 63), (80, 63), (40, 81)],
+}
+WHOLE = {8: (8, 8), 4: (14, 14), 2: (6, 7), 1: (7, 7)}
+#: Without and with long segments, of which sums are read.
+GRIDS = [SharingGrid.exponential(13, 5).sizes, SharingGrid.exponential(151, 7).sizes]
 
 
-def configurations(capability=90):
-    """(kernel name, tiles, dtype, constants) of every launch; below 90 the extremes of the alignments only."""
-    import torch
-
-    from pelk_mm.ops.backends import triton_launch as launch
-    from pelk_mm.ops.backends.triton_operands import units
-    from pelk_mm.ops.backends.triton_support import DTYPES
-
+def configurations(capability):
+    """A launch of each; of bfloat16 on sm_90 at every alignment, otherwise at the largest and the smallest."""
+    meta = torch.device('meta')
+    found = {}
     kept = torch.get_float32_matmul_precision()
-    found = []
-    aligned = [(dtype, unit) for dtype in DTYPES for unit in units(dtype)]
-    if capability < 90:
-        aligned = [(dtype, unit) for dtype, unit in aligned if unit in (units(dtype)[0], 1)]
-    for dtype, unit in aligned:
-        name = str(dtype).removeprefix('torch.')
-        biases = ({'HAS_BIAS': False}, {'HAS_BIAS': True})
-        sums = ({'SUM_ROWS': 0}, {'SUM_ROWS': launch.SUM_ROWS})[:unit]  # of one element at a time: never
-        kernels = {
-            'correlate_rows': (launch.ROW_TILES.values(), biases, sums),
-            'correlate_maps': ([launch.MAP_TILES], biases, ({},)),
-            'weight_gradient': (launch.GRADIENT_TILES.values(), ({},), sums),
-        }
-        if len(sums) > 1:
-            found.append(('row_sums', name, {'UNIT': unit, **sums[1], **launch.SUM_TILES}))
-        for kernel, (tilings, *choices) in kernels.items():
-            for tiles, *chosen in product(tilings, *choices):
-                for precision in ('highest', 'high') if dtype == torch.float32 else ('highest',):
-                    torch.set_float32_matmul_precision(precision)
-                    constants = launch.constants(tiles, dtype) | {'UNIT': unit}
-                    found.append((kernel, name, constants | chosen[0] | chosen[1]))
+    for dtype in DTYPES:
+        alignments = units(dtype)
+        if dtype != torch.bfloat16 or capability < 90:
+            alignments = [alignments[0], 1]
+        shapes = [(1, *size) for unit in alignments for size in SIZES[unit]]
+        shapes += [(64, *WHOLE[unit]) for unit in alignments]
+        precisions = ('highest', 'high') if dtype == torch.float32 else ('highest',)
+        for (n, *size), segments, has_bias, precision in product(shapes, GRIDS, (False, True), precisions):
+            torch.set_float32_matmul_precision(precision)
+            x = torch.empty(n, 1, *size, dtype=dtype, device=meta)
+            weight = torch.empty(1, 1, len(segments), len(segments), dtype=dtype, device=meta)
+            bias = torch.empty(1, dtype=dtype, device=meta) if has_bias else None
+            tables = tables_of(segments, segments, meta)
+            with planned(Hardware(divmod(capability, 10), 132)) as launches:
+                triton_launch.forward(x, weight, segments, segments, bias, tables)
+                triton_launch.backward(x, x, weight, segments, segments, True, True, tables)
+            for launch in launches:
+                found.setdefault((launch.kernel.fn.__name__, dtype, *launch.options.values()), launch)
     torch.set_float32_matmul_precision(kept)
-    return found
+    return list(found.values())
 
 
-def resources(kernel, dtype, constants, capability):
+def resources(launch, capability):
     """Registers, bytes of stack (spills live there) and of shared memory."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from pelk_mm.ops.backends import triton_kernels
-
-    function = getattr(triton_kernels, kernel)
-    names = function.arg_names
-    options = {name: constants[name] for name in ('num_warps', 'num_stages', 'maxnreg') if name in constants}
-    constants = {name: value for name, value in constants.items() if name in names}
-    signature = {
-        name: 'constexpr'
-        if name in constants
-        else f'*{FLOATS[dtype]}'
-        if name in triton_kernels.TENSORS - set(TABLES)
-        else TABLES.get(name, 'i32')
-        for name in names
+    names = launch.kernel.arg_names
+    constants = {name: value for name, value in launch.options.items() if name in names}
+    options = {name: value for name, value in launch.options.items() if name not in names}
+    types = {
+        name: TYPES[value.dtype] if isinstance(value, torch.Tensor) else 'i32'
+        for name, value in launch.arguments.items()
     }
-    aligned = {(i,): [['tt.divisibility', 16]] for i, name in enumerate(names) if signature[name].startswith('*')}
-    source = ASTSource(function, signature, {(names.index(k),): v for k, v in constants.items()}, aligned)
+    signature = {name: types.get(name, 'constexpr') for name in names}
+    aligned = {(names.index(name),): [['tt.divisibility', 16]] for name, kind in types.items() if kind[0] == '*'}
+    values = {(names.index(name),): value for name, value in constants.items()}
+    source = ASTSource(launch.kernel, signature, values, aligned)
     compiled = triton.compile(source, target=GPUTarget('cuda', capability, 32), options=options)
     tool = Path(triton.__file__).parent / 'backends' / 'nvidia' / 'bin' / 'cuobjdump'
     with tempfile.NamedTemporaryFile(suffix='.cubin') as file:
@@ -83,6 +90,8 @@ def resources(kernel, dtype, constants, capability):
 
 if __name__ == '__main__':
     target, part, parts = map(int, sys.argv[1:])
-    for kernel, dtype, constants in configurations(target)[part::parts]:
-        found = resources(kernel, dtype, constants, target)
-        sys.stdout.write(json.dumps({'kernel': kernel, 'dtype': dtype, **constants, **found}) + '\n')
+    for launch in configurations(target)[part::parts]:
+        found = resources(launch, target)
+        dtype = str(launch.arguments[launch.kernel.arg_names[0]].dtype).removeprefix('torch.')
+        line = {'kernel': launch.kernel.fn.__name__, 'dtype': dtype, **launch.options, **found}
+        sys.stdout.write(json.dumps(line) + '\n')
