@@ -117,8 +117,9 @@ def test_large_kernels_on_cuda_take_triton(triton_says):
     triton_says(None)
     assert choose_backend(on_cuda()).name == 'triton'
     assert choose_backend(on_cuda((5, 51), dtype=torch.bfloat16)).name == 'triton'
-    assert choose_backend(on_cuda((7, 7))).name == 'dense'
-    assert choose_backend(on_cuda(side=3)).name == 'dense'
+    assert choose_backend(on_cuda((5, 5))).name == 'triton'
+    assert choose_backend(on_cuda((3, 3))).name == 'dense'
+    assert choose_backend(on_cuda(side=2)).name == 'dense'
     assert choose_backend(on_cuda(dtype=torch.float64)).name == 'fft'
     assert choose_backend(on_cuda((13, 13), dtype=torch.float64)).name == 'dense'
 

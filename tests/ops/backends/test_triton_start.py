@@ -54,6 +54,13 @@ def test_formulations(shape, dtype, hardware, kernels):
     assert {launch.kernel.fn.__name__ for launch in plan(shape, dtype, hardware)} == kernels
 
 
+def test_a_training_step_of_pelk_t_needs_nine_binaries():
+    binaries = set()
+    for channels, side in ((46, 56), (93, 28), (187, 14), (374, 7)):
+        binaries |= {(launch.kernel, *launch.options.items()) for launch in plan((128, channels, side, side))}
+    assert len(binaries) == 9
+
+
 def test_programs_of_the_weight_gradient_follow_the_multiprocessors():
     few, many = (plan((64, 46, 56, 56), hardware=Hardware((9, 0), number))[-1] for number in (66, 132))
     assert few.programs < many.programs
