@@ -16,7 +16,7 @@ FEWEST_TAPS = 80
 FEWEST_TAPS_EVALUATION = 256
 #: ... and on maps of fewer pixels.
 FEWEST_PIXELS = 400
-#: On CUDA the stock convolution of 5 x 5 takes about 400 instructions a pixel, its gradients more, and products on tensor
+#: On CUDA the stock 5 x 5 convolution takes about 400 instructions a pixel, its gradients more, and products on tensor
 #: cores a quarter of that. So the parallel kernels of training are worth another kernel, 3 x 3 are not.
 FEWEST_TAPS_CUDA = 25
 #: And transforms in float32 need many passes over memory.
