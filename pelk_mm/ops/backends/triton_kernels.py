@@ -121,7 +121,7 @@ def row_sums(
     while first < W:
         columns = first + tl.arange(0, BLOCK_N)
         total = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
-        for r in range(SUM_ROWS):
+        for r in tl.static_range(SUM_ROWS):
             row = t - r
             inside = (row >= 0) & (row < H)
             pointers = x + (row * xs_h * UNIT)[:, None] + columns[None, :]
