@@ -1,20 +1,22 @@
 """Time the peripheral convolution, whole backbones, a training step or the masks of sparse training.
 
 Where numbers can be wrong they are checked first; then medians and spread. `report` writes docs/benchmarks/.
+`predict` says, without a GPU, what the Triton kernels and a PeLK-T should take on an H100, from their machine code.
 
 python tools/analysis_tools/benchmark.py op --kernel-size 51 --central-size 5
 python tools/analysis_tools/benchmark.py model --arch tiny --size 224 --batch 4
 python tools/analysis_tools/benchmark.py train --arch tiny --size 224 --batch 2
 python tools/analysis_tools/benchmark.py sparsity --arch tiny --size 224 --batch 8
 python tools/analysis_tools/benchmark.py report --device cpu
+python tools/analysis_tools/benchmark.py predict --json predicted.json
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
+from json import dumps
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,10 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     report.add_argument('--quick', action='store_true', help='few points and samples')
     report.add_argument('--parts', nargs='+', metavar='PART', default=['op', 'sweeps', 'nets'])
     report.add_argument('--dtype', choices=DTYPES, help='default: fp32 on a CPU, bf16 on CUDA')
+    predict = what.add_parser('predict', help='what an H100 should take, from the machine code of the kernels')
+    predict.add_argument('--json', type=Path, metavar='FILE', help='write the figures here')
+    predict.add_argument('--out', type=Path, metavar='FOLDER', help='write predicted.md here, docs/benchmarks for one')
+    predict.add_argument('--device', help='cuda: measure the convolutions there too')
     for command in (op, model, train):
         command.add_argument('--tf32', action='store_true', help='let CUDA round float32 to TF32')
         command.add_argument('--limit', type=float, metavar='SECONDS', help='a call above this is not timed')
@@ -89,6 +95,9 @@ def main(argv: list[str]) -> int:
     args = vars(parse_args(argv))
     what = args.pop('what')
     try:
+        if what == 'predict':
+            predict(**args, command=shlex.join(['python', 'tools/analysis_tools/benchmark.py', *argv]))
+            return 0
         args['device'] = check_device(args['device'])
         if what == 'report':
             write_report(command=shlex.join(['python', 'tools/analysis_tools/benchmark.py', *argv]), **args)
@@ -121,7 +130,24 @@ def run(what: str, json_file: Path | None, args: dict[str, Any]) -> None:
     if json_file is not None:
         report = {'what': what, 'machine': machine, 'options': options, 'skipped': result.skipped}
         report['timings'] = {timing.name: timing.as_dict() for timing in result.timings}
-        write_files({json_file: json.dumps(report, indent=2) + '\n'})
+        write_files({json_file: dumps(report, indent=2) + '\n'})
+
+
+def predict(*, json: Path | None, out: Path | None, device: str | None, command: str) -> None:
+    """Print the predictions, beside measurements where a GPU is named, and keep them."""
+    from pelk_mm.benchmarks.predict import report  # Triton
+
+    machine = describe_machine(check_device(device or 'cpu'))
+    found = report.predictions()
+    measured = {} if device is None else report.measure(check_device(device))
+    page = report.page(found, measured, command, describe(machine))
+    print(page)
+    files: dict[Path, str | bytes] = {}
+    if json is not None:
+        files[json] = dumps(report.as_json(found, measured, machine), indent=2) + '\n'
+    if out is not None:
+        files[out / 'predicted.md'] = page
+    write_files(files)
 
 
 def write_report(

@@ -1,14 +1,14 @@
 """What a program's instructions cost a multiprocessor, in clocks: the model and its constants.
 
-A pass of a loop costs the largest of what it asks of four resources: issue slots, time in which its programs wait, shared
-memory, tensor cores. Programs that are resident at the same time wait side by side. The constants are those of an H100,
-taken from its data sheet and from what is published of its latencies; none was fitted to a result.
+A pass of a loop costs the largest of what it asks of four resources: issue slots, time in which its programs wait,
+shared memory, tensor cores. Programs that are resident at the same time wait side by side. The constants are those of
+an H100, from its data sheet and from what is published of its latencies; none was fitted to a result.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ CACHE_HIT = 45
 #: Bytes a clock between registers, shared memory and the first cache.
 SHARED_BYTES = 128
 #: Products of half precision a clock on dense tensor cores; TF32 takes half as many.
-PRODUCTS = {(8, 0): 1024, (9, 0): 2048, (10, 0): 4096}
+PRODUCTS = 2048
 #: Clocks a second at which copies and products of an H100 go together.
 CLOCK = 1.755e9
 MULTIPROCESSORS = 132
@@ -47,23 +47,22 @@ class Clocks:
     """
 
     total: float
-    alone: Counter[str]
-    binding: Counter[str]
+    alone: dict[str, float]
+    binding: dict[str, float]
 
 
-def program_clocks(
-    code: MachineCode, passes: Mapping[str, Passes], resident: float, capability: tuple[int, int]
-) -> Clocks:
+def program_clocks(code: MachineCode, passes: Mapping[str, Passes], resident: float) -> Clocks:
     """Clocks of one program, of which ``resident`` share a multiprocessor.
 
     Raises:
         ValueError: A loop whose passes are not given.
     """
-    total, alone, binding = 0.0, Counter[str](), Counter[str]()
+    total = 0.0
+    alone, binding = (dict.fromkeys(RESOURCES, 0.0) for _ in range(2))
 
     def add(loop: Loop, times: float) -> None:
         nonlocal total
-        asked = _asked(loop, code.warps, resident, capability)
+        asked = _asked(loop, code.warps, resident)
         most = max(RESOURCES, key=lambda resource: asked[resource])
         total += times * asked[most]
         binding[most] += times * asked[most]
@@ -80,10 +79,10 @@ def program_clocks(
     return Clocks(total, alone, binding)
 
 
-def _asked(loop: Loop, warps: int, resident: float, capability: tuple[int, int]) -> dict[str, float]:
+def _asked(loop: Loop, warps: int, resident: float) -> dict[str, float]:
     """Clocks that one pass asks of each resource, without inner loops."""
     products = sum(_products(instruction, warps) for instruction in loop.own)
-    on_tensor_cores = products / PRODUCTS[capability]
+    on_tensor_cores = products / PRODUCTS
     waiting = CACHE_HIT * _rounds(loop) + BARRIER_PAIR * loop.count('BAR') / 2 + on_tensor_cores
     return {
         'issue': len(loop.own) * warps / ISSUED,
@@ -95,7 +94,8 @@ def _asked(loop: Loop, warps: int, resident: float, capability: tuple[int, int])
 
 def _rounds(loop: Loop) -> int:
     """How often a pass waits for loads: those between one branch or barrier and the next are under way together."""
-    rounds, waiting = 0, False
+    rounds = 0
+    waiting = False
     for instruction in loop.own:
         if instruction.kind in ('BAR', 'BRA'):
             waiting = False
@@ -109,7 +109,8 @@ def _moved(loop: Loop, warps: int) -> float:
     moved: dict[str, float] = defaultdict(float)
     for instruction in loop.own:
         moved[instruction.kind] += _bytes(instruction, warps)
-    return sum(moved.values()) - moved['LDS'] - min(moved['STS'], moved['LDS'])
+    around = min(moved['STS'], moved['LDS'])
+    return sum(moved.values()) - moved['LDS'] - around
 
 
 def _products(instruction: Instruction, warps: int) -> float:
@@ -118,10 +119,8 @@ def _products(instruction: Instruction, warps: int) -> float:
         rows, columns, inner = map(int, found.groups())
         halves = 2 if 'TF32' in instruction.name else 1
         return rows * columns * inner * halves * warps / 4
-    if found := re.match(r'HMMA\.(\d)?(\d)(\d)?', instruction.name):
-        shape = re.match(r'HMMA\.(1688|16816)', instruction.name)
-        assert shape is not None, instruction.name
-        return 16 * 8 * (16 if shape[1] == '16816' else 8) * (2 if 'TF32' in instruction.name else 1) * warps
+    if found := re.match(r'HMMA\.168(\d+)', instruction.name):
+        return 16 * 8 * int(found[1]) * (2 if 'TF32' in instruction.name else 1) * warps
     return 0
 
 
