@@ -247,10 +247,14 @@ def _loops(text: str, source: list[_SourceLoop]) -> Loop:
 
 
 def _close(open_loops: list[tuple[int, Loop, Counter[str]]], source: list[_SourceLoop]) -> None:
-    """The innermost loop is over: it is the source's loop around the inner ones from which most instructions come."""
+    """The innermost loop is over: it is the source's loop from which most of its instructions come.
+
+    That is around the loops within it, and itself within at least as many as the machine's loop is.
+    """
     _, loop, origins = open_loops.pop()
+    depth = len(open_loops) - 1
     around = [s.around for s in source for inner in loop.inner if s.condition == inner.condition]
-    possible = [s for s in source if all(s.condition in conditions for conditions in around)]
+    possible = [s for s in source if len(s.around) >= depth and all(s.condition in names for names in around)]
     # of several without instructions of their own, the innermost
     best = max(possible, key=lambda s: (origins[s.condition], len(s.around)), default=None)
     loop.condition = best.condition if best else ''

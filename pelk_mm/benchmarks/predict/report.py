@@ -259,9 +259,10 @@ The net adds bytes and products: elementwise kernels at {ELEMENTWISE_BYTES / 1e1
 {LINEAR_FLOPS / 1e12:.0f} TFLOP/s and {UNALIGNED} of that where rows are not multiples of 8 bytes. An element that one
 side moves on its own takes {UNCOALESCED_BYTES} bytes of the second cache, at {CACHE_BYTES / 1e12:.0f} TB/s.
 
-ConvNeXt-T of the same widths is assumed, not predicted: {1e3 * CONVNEXT['evaluation']:.1f} ms in evaluation ({low[0]:.0f}
-{low[0]:.0f} to {high[0]:.0f}) and {1e3 * CONVNEXT['training']:.0f} ms in training ({low[1]:.0f} to {high[1]:.0f}), from published
-throughputs on an A100. That is the largest unknown of the ratio.
+ConvNeXt-T of the same widths is assumed, not predicted, from published throughputs on an A100:
+{1e3 * CONVNEXT['evaluation']:.1f} ms in evaluation, {low[0]:.0f} to {high[0]:.0f};
+{1e3 * CONVNEXT['training']:.0f} ms in training, {low[1]:.0f} to {high[1]:.0f}.
+That is the largest unknown of the ratio. Padded linears would help it as much.
 
 No constant was fitted to a result. For earlier kernels that were counted by hand the model gives the same copies within
 15 %, which `tests/benchmarks/predict/` checks.

@@ -15,8 +15,10 @@ from .triton_tiles import Tiles, constants
 #: Whole maps beat rows where a channel's taps as a matrix between pixels are small beside its images: of at most this
 #: many pixels from so many images on.
 FEWEST_IMAGES = {256: 32, 1024: 64}
-#: Images, pixels, source pixels. Many images, since the matrix is gathered anew for each block of them.
-MAP_TILES = Tiles(128, 64, 32, 8)
+#: Images, pixels, source pixels. Many images, since the matrix is gathered again for each block of them; four warps, of
+#: half as many instructions in all, where registers hold the addresses.
+MAP_TILES = Tiles(128, 64, 32, 4)
+LARGE_MAP_TILES = Tiles(128, 64, 32, 8)
 
 
 def forward(
@@ -88,8 +90,9 @@ def _correlate_maps(input: Tensor, kernel: Tensor, bias: Tensor | None, output: 
     from . import triton_kernels
 
     n, channels, height, width = input.shape
-    pixels, tiles = height * width, MAP_TILES
+    pixels = height * width
     unit = unit_of(input.dtype, pixels)
+    tiles = MAP_TILES if unit > 1 and input.dtype != torch.float32 else LARGE_MAP_TILES
     image_blocks, pixel_blocks = -(-n // tiles.rows), -(-pixels // tiles.columns)
     launch(
         triton_kernels.correlate_maps,

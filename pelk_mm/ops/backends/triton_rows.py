@@ -17,12 +17,13 @@ FEWEST_READS_SAVED = 40
 SUM_TILES = {'BLOCK_M': 16, 'BLOCK_N': 64, 'num_warps': 4, 'num_stages': 1}
 #: Programs of the weight gradient for each multiprocessor: as many as fit one at a time, since each sums its shares.
 PROGRAMS_EACH = 2
-#: By the width of a block of columns. Small inner blocks: two programs and more fit a multiprocessor's registers.
-ROW_TILES = {16: Tiles(64, 16, 16, 4), 32: Tiles(64, 32, 32, 8), 64: Tiles(64, 64, 32, 4)}
-#: Where so many sources would fill the registers: their addresses one element at a time, or in three TF32 passes what
-#: tensor cores before sm_90 take from registers.
-SMALL_ROW_TILES = ROW_TILES | {64: Tiles(64, 64, 16, 4)}
-GRADIENT_TILES = {16: Tiles(64, 16, 16, 2), 32: Tiles(32, 32, 32, 4), 64: Tiles(32, 64, 64, 8)}
+#: By the width of a block of columns. Four warps: of a product of 64 rows on sm_90, more would compute the same rows
+#: twice, or carry the sum from one layout to another. Two programs and more fit a multiprocessor's registers.
+ROW_TILES = {16: Tiles(64, 16, 16, 4), 32: Tiles(64, 32, 32, 4), 64: Tiles(64, 64, 32, 4)}
+GRADIENT_TILES = {16: Tiles(64, 16, 16, 2), 32: Tiles(32, 32, 32, 2), 64: Tiles(32, 64, 64, 4)}
+#: Where these would fill the registers.
+SMALL_ROW_TILES = ROW_TILES | {32: Tiles(64, 32, 16, 4), 64: Tiles(64, 64, 16, 4)}
+SMALL_GRADIENT_TILES = GRADIENT_TILES | {32: Tiles(32, 32, 32, 4), 64: Tiles(32, 64, 64, 8)}
 
 
 def correlate(input: Tensor, weight: Tensor, tables: Tables, bias: Tensor | None, output: Tensor) -> None:
@@ -32,8 +33,7 @@ def correlate(input: Tensor, weight: Tensor, tables: Tables, bias: Tensor | None
     row_axis, column_axis = tables.row_axis, tables.column_axis
     n, channels, height, width = input.shape
     unit = unit_of(input.dtype, width, *input.stride()[:3], *output.stride()[:3])
-    in_registers = input.dtype == torch.float32 and hardware_of(input.device).capability < (9, 0)
-    tiles = (SMALL_ROW_TILES if unit == 1 or in_registers else ROW_TILES)[block_width(width)]
+    tiles = (SMALL_ROW_TILES if _fills_registers(input, unit) else ROW_TILES)[block_width(width)]
     lead, chunks = sources_of(width, column_axis.radius, tiles, unit)
     line_blocks, column_blocks = -(-n * height // tiles.rows), -(-width // tiles.columns)
     sums = _row_sums(input, row_axis, unit)
@@ -76,9 +76,9 @@ def weight_gradient(input: Tensor, grad: Tensor, tables: Tables) -> Tensor:
 
     n, channels, height, width = input.shape
     row_axis, column_axis = tables.row_axis, tables.column_axis
-    tiles = GRADIENT_TILES[block_width(width)]
     strides = (*input.stride()[:3], *grad.stride()[:3])
     unit = unit_of(input.dtype, width, *strides)
+    tiles = (SMALL_GRADIENT_TILES if _fills_registers(input, unit) else GRADIENT_TILES)[block_width(width)]
     lead, chunks = sources_of(width, column_axis.radius, tiles, unit)
     blocks = -(-n * height // tiles.rows)
     blocks_each = blocks_of_a_part(blocks, channels * chunks, input.device)
@@ -135,6 +135,11 @@ def sources_of(width: int, radius: int, tiles: Tiles, unit: int) -> tuple[int, i
         return 0, -(-width // tiles.sources)
     lead = -(-radius // unit) * unit
     return lead, -(-(lead + tiles.columns + radius) // tiles.sources)
+
+
+def _fills_registers(input: Tensor, unit: int) -> bool:
+    """Addresses do, one element at a time; and in three TF32 passes what older tensor cores take from registers."""
+    return unit == 1 or (input.dtype == torch.float32 and hardware_of(input.device).capability < (9, 0))
 
 
 def _sums_pay(sizes: Segments, unit: int) -> bool:

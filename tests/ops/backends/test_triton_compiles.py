@@ -21,41 +21,129 @@ SHARED_MEMORY = {80: 163 << 10, 90: 227 << 10}
 PROCESSES = 2
 #: By tiles, dtype and arithmetic, alignment, bias, and sums or parts of maps. Bands are for sm_90, in half precision.
 CONFIGURATIONS = {
-    80: {'correlate_rows': 72, 'weight_gradient': 38, 'correlate_maps': 16, 'row_sums': 3},
+    80: {'correlate_rows': 60, 'weight_gradient': 38, 'correlate_maps': 12, 'row_sums': 3},
     90: {
-        'correlate_rows': 88,
+        'correlate_rows': 66,
         'weight_gradient': 46,
-        'correlate_bands': 24,
+        'correlate_bands': 18,
         'band_gradient': 8,
         'shift_taps': 2,
-        'correlate_maps': 20,
+        'correlate_maps': 14,
         'row_sums': 5,
     },
 }
 
 
-@pytest.mark.skipif(sys.platform != 'linux', reason='Triton compiles for CUDA on Linux alone')
-@pytest.mark.parametrize('capability', SHARED_MEMORY)
-def test_every_configuration_compiles_without_spills(capability):
+@pytest.fixture(scope='module')
+def compiled():
+    """Every configuration, as dicts, by compute capability."""
     environment = {name: value for name, value in os.environ.items() if name != 'TRITON_INTERPRET'}
     environment['PYTHONPATH'] = str(SCRIPT.parents[3])
     options = {'env': environment, 'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE}
-    with ExitStack() as stack:
-        processes = [
-            stack.enter_context(started([sys.executable, SCRIPT, capability, part, PROCESSES], **options))
-            for part in range(PROCESSES)
-        ]
-        outputs = [process.communicate(timeout=LIMIT) for process in processes]
-    for process, (_, error) in zip(processes, outputs, strict=True):
-        assert process.returncode == 0, error[-3000:]
-    configurations = [json.loads(line) for output, _ in outputs for line in output.splitlines()]
+    found = {}
+    for capability in SHARED_MEMORY:
+        with ExitStack() as stack:
+            processes = [
+                stack.enter_context(started([sys.executable, SCRIPT, capability, part, PROCESSES], **options))
+                for part in range(PROCESSES)
+            ]
+            outputs = [process.communicate(timeout=LIMIT) for process in processes]
+        for process, (_, error) in zip(processes, outputs, strict=True):
+            assert process.returncode == 0, error[-3000:]
+        found[capability] = [json.loads(line) for output, _ in outputs for line in output.splitlines()]
+    return found
+
+
+@pytest.mark.parametrize('capability', SHARED_MEMORY)
+def test_every_configuration_compiles_without_spills(compiled, capability):
+    configurations = compiled[capability]
     assert Counter(c['kernel'] for c in configurations) == CONFIGURATIONS[capability]
     spilling = [c for c in configurations if c['stack'] > 0]
     assert not spilling
     assert max(c['shared'] for c in configurations) <= SHARED_MEMORY[capability]
-    assert all(c['shared'] > 0 for c in configurations if c['kernel'] not in ('row_sums', 'shift_taps')), (
-        'tensor cores read shared memory'
-    )
+    products = [c for c in configurations if c['kernel'] not in ('row_sums', 'shift_taps')]
+    assert all(c['shared'] > 0 for c in products), 'tensor cores read shared memory'
+
+
+def test_two_programs_share_a_multiprocessor(compiled):
+    """Of four warps; one of eight is as much, where eight hold the addresses of single elements or float32 images."""
+    for c in compiled[90]:
+        assert c['resident'] * c['num_warps'] >= 8, c
+        if c.get('UNIT', 1) > 1 and (c['dtype'] != 'float32' or c['kernel'] != 'correlate_maps'):
+            assert c['resident'] >= 2, c
+
+
+def test_no_barrier_without_products_in_an_innermost_loop(compiled):
+    """Those of a weight gradient's diagonals are passed once for all images of a program."""
+    for c in compiled[90]:
+        for loop in c['loops']:
+            if loop['innermost'] and loop['condition'] not in ('start < ROWS', 'first < W'):
+                assert not loop['barriers'] or loop['products'], (c, loop)
+
+
+def test_no_conversion_of_a_layout_in_a_loop_of_products(compiled):
+    """Neither of integers or predicates nor of a sum; a weight gradient's goes to its diagonals once a segment."""
+    for c in compiled[90]:
+        if c['kernel'] in ('correlate_rows', 'correlate_bands', 'correlate_maps'):
+            assert not c['conversions'], c
+        for depth, before, _ in c['conversions']:
+            assert 'xf32' in before, (c, before)
+            of_diagonals = depth == 1 or before.count('x') == 1
+            assert of_diagonals or c['UNIT'] == 1, (c, before)
+
+
+def loop_of(configuration, condition):
+    return next(loop for loop in configuration['loops'] if loop['condition'] == condition)
+
+
+def only(configurations, **wanted):
+    found = [c for c in configurations if all(c.get(name) == value for name, value in wanted.items())]
+    assert found, wanted
+    return found
+
+
+#: Segments of K = 51 that take a tail, of all.
+TAILS = 8 / 13
+
+
+@pytest.mark.parametrize(
+    ('kernel', 'constants', 'most', 'barriers'),
+    [
+        ('correlate_bands', {'WHOLE': True, 'BLOCK_N': 64}, 200, 2),
+        ('correlate_bands', {'WHOLE': False, 'BLOCK_N': 64}, 270, 4),
+        ('correlate_bands', {'WHOLE': False, 'BLOCK_N': 128}, 285, 4),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
+def test_a_segment_by_bands(compiled, kernel, constants, most, barriers, dtype):
+    """Instructions and barriers for each segment and block of sources, 16 bytes at a time."""
+    for c in only(compiled[90], kernel=kernel, dtype=dtype, UNIT=8, **constants):
+        loop = loop_of(c, 'a < R')
+        tail = {'instructions': 0, 'barriers': 0} if constants['WHOLE'] else loop_of(c, 'tail < size - 1')
+        assert loop['instructions'] + TAILS * tail['instructions'] <= most
+        assert loop['barriers'] + tail['barriers'] <= barriers
+        assert not loop['loads of 2 bytes']
+        assert not {'size > 0', 'size >= SUM_ROWS'} & {each['condition'] for each in c['loops']}
+
+
+@pytest.mark.parametrize('whole', [True, False])
+def test_an_image_in_the_gradient_by_bands(compiled, whole):
+    for c in only(compiled[90], kernel='band_gradient', UNIT=8, WHOLE=whole):
+        product, around = (loop_of(c, name) for name in ('column_block < column_blocks', 'block < last_block'))
+        assert product['instructions'] <= 130
+        assert product['instructions'] + around['instructions'] <= 235
+        assert product['barriers'] <= 4
+        assert not product['loads of 2 bytes']
+
+
+def test_rows_in_float32(compiled):
+    """Four warps: the sum stays in its layout."""
+    for c in only(compiled[90], kernel='correlate_rows', dtype='float32', BLOCK_N=64):
+        assert c['num_warps'] == 4
+        assert loop_of(c, 'a < R')['barriers'] <= 2
+        assert loop_of(c, 'size > 0')['instructions'] <= 80
+        assert loop_of(c, 'size > 0')['barriers'] == 0
 
 
 #: A driver of a GPU that is not there: enough to compile for it.

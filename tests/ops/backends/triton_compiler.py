@@ -5,14 +5,12 @@ Run as a program, apart from tests that interpret the kernels: python triton_com
 
 import json
 import re
-import subprocess
 import sys
-import tempfile
 from itertools import product
-from pathlib import Path
 
 import torch
 
+from pelk_mm.benchmarks.predict.machine_code import machine_code
 from pelk_mm.ops import SharingGrid
 from pelk_mm.ops.backends import triton_launch
 from pelk_mm.ops.backends.triton_operands import units
@@ -20,7 +18,6 @@ from pelk_mm.ops.backends.triton_start import Hardware, planned
 from pelk_mm.ops.backends.triton_support import DTYPES
 from pelk_mm.ops.backends.triton_tables import tables_of
 
-TYPES = {torch.float32: '*fp32', torch.float16: '*fp16', torch.bfloat16: '*bf16', torch.int32: '*i32'}
 #: By alignment in elements, maps (H, W) of every block of columns for rows; for bands, whole and in parts; and maps of
 #: large batches.
 SIZES = {
@@ -35,7 +32,10 @@ GRIDS = [SharingGrid.exponential(13, 5).sizes, SharingGrid.exponential(151, 7).s
 
 
 def configurations(capability):
-    """A launch of each; of bfloat16 on sm_90 at every alignment, otherwise at the largest and the smallest."""
+    """A launch of each; of bfloat16 on sm_90 at every alignment, otherwise at the largest and the smallest.
+
+    With a bias at the largest one.
+    """
     meta = torch.device('meta')
     found = {}
     kept = torch.get_float32_matmul_precision()
@@ -43,10 +43,12 @@ def configurations(capability):
         alignments = units(dtype)
         if dtype != torch.bfloat16 or capability < 90:
             alignments = [alignments[0], 1]
-        shapes = [(1, *size) for unit in alignments for size in SIZES[unit]]
-        shapes += [(64, *WHOLE[unit]) for unit in alignments]
+        shapes = [(unit, 1, *size) for unit in alignments for size in SIZES[unit]]
+        shapes += [(unit, 64, *WHOLE[unit]) for unit in alignments]
         precisions = ('highest', 'high') if dtype == torch.float32 else ('highest',)
-        for (n, *size), segments, has_bias, precision in product(shapes, GRIDS, (False, True), precisions):
+        for (unit, n, *size), segments, has_bias, precision in product(shapes, GRIDS, (False, True), precisions):
+            if has_bias and unit != alignments[0]:  # it is added where the output is written: once is enough
+                continue
             torch.set_float32_matmul_precision(precision)
             x = torch.empty(n, 1, *size, dtype=dtype, device=meta)
             weight = torch.empty(1, 1, len(segments), len(segments), dtype=dtype, device=meta)
@@ -61,37 +63,52 @@ def configurations(capability):
     return list(found.values())
 
 
-def resources(launch, capability):
-    """Registers, bytes of stack (spills live there) and of shared memory."""
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    names = launch.kernel.arg_names
-    constants = {name: value for name, value in launch.options.items() if name in names}
-    options = {name: value for name, value in launch.options.items() if name not in names}
-    types = {
-        name: TYPES[value.dtype] if isinstance(value, torch.Tensor) else 'i32'
-        for name, value in launch.arguments.items()
+def described(launch, capability):
+    """What a launch is compiled to."""
+    code = machine_code(launch, divmod(capability, 10))
+    innermost = [loop for loop in code.kernel.walk() if loop.condition and not loop.inner]
+    return {
+        'kernel': launch.kernel.fn.__name__,
+        'dtype': str(launch.arguments[launch.kernel.arg_names[0]].dtype).removeprefix('torch.'),
+        **launch.options,
+        'registers': code.registers,
+        'stack': code.stack,
+        'shared': code.shared,
+        'resident': code.resident,
+        'loops': [
+            {
+                'condition': loop.condition,
+                'innermost': loop in innermost,
+                'instructions': len(loop.own),
+                'barriers': loop.count('BAR'),
+                'products': loop.count(r'H(G)?MMA'),
+                'loads of 2 bytes': loop.count(r'LDG\.E\.U16'),
+            }
+            for loop in code.kernel.walk()
+        ],
+        'conversions': conversions_in_loops(code.ttgir),
     }
-    signature = {name: types.get(name, 'constexpr') for name in names}
-    aligned = {(names.index(name),): [['tt.divisibility', 16]] for name, kind in types.items() if kind[0] == '*'}
-    values = {(names.index(name),): value for name, value in constants.items()}
-    source = ASTSource(launch.kernel, signature, values, aligned)
-    compiled = triton.compile(source, target=GPUTarget('cuda', capability, 32), options=options)
-    tool = Path(triton.__file__).parent / 'backends' / 'nvidia' / 'bin' / 'cuobjdump'
-    with tempfile.NamedTemporaryFile(suffix='.cubin') as file:
-        file.write(compiled.asm['cubin'])
-        file.flush()
-        report = subprocess.run([tool, '-res-usage', file.name], capture_output=True, text=True, check=True).stdout
-    registers, stack = re.search(r'REG:(\d+) STACK:(\d+)', report).groups()
-    return {'registers': int(registers), 'stack': int(stack), 'shared': compiled.metadata.shared}
+
+
+def conversions_in_loops(ttgir):
+    """Depth in loops, types before and after, of conversions through shared memory."""
+    around, found = [], []
+    for line in ttgir.splitlines():
+        depth = sum(around)
+        if depth and 'ttg.convert_layout' in line:
+            before, after = re.search(r'(tensor<.*>) -> (tensor<.*?>+)', line).groups()
+            # from accumulators to factors in half precision: the same registers
+            if not ('#mma' in before and 'dot_op' in after and 'f32' not in before):
+                found.append([depth, before, after])
+        for brace in re.findall('[{}]', re.sub(r'loc\(.*|"[^"]*"|\{[^{}]*\}', '', line)):
+            if brace == '{':
+                around.append('scf.while' in line or 'scf.for' in line or line.strip().startswith('} do'))
+            elif around:
+                around.pop()
+    return found
 
 
 if __name__ == '__main__':
     target, part, parts = map(int, sys.argv[1:])
     for launch in configurations(target)[part::parts]:
-        found = resources(launch, target)
-        dtype = str(launch.arguments[launch.kernel.arg_names[0]].dtype).removeprefix('torch.')
-        line = {'kernel': launch.kernel.fn.__name__, 'dtype': dtype, **launch.options, **found}
-        sys.stdout.write(json.dumps(line) + '\n')
+        sys.stdout.write(json.dumps(described(launch, target)) + '\n')
