@@ -193,7 +193,7 @@ def join_norm_backward(
     from . import triton_layout_kernels
 
     n, convolved, height, width = mixed.shape
-    others, pixels, parameters = passed.shape[1], height * width, mask[2] or mask[3]
+    others, pixels = passed.shape[1], height * width
     count = convolved + others
     d_mixed = torch.empty_like(mixed, memory_format=torch.contiguous_format) if mask[0] else None
     d_passed = torch.empty(n, height, width, others, dtype=passed.dtype, device=passed.device) if mask[1] else None
@@ -202,7 +202,9 @@ def join_norm_backward(
     tile = GRADIENT_TILES[block]
     pixel_blocks = -(-pixels // tile.pixels)
     programs = n * pixel_blocks
-    shares = torch.empty(programs if parameters else 0, 2, count, dtype=torch.float32, device=mixed.device)
+    # the widest rows are summed in any case: without that, ptxas keeps too much at once and spills
+    sums = mask[2] or mask[3] or block == max(GRADIENT_TILES)
+    shares = torch.empty(programs if sums else 0, 2, count, dtype=torch.float32, device=mixed.device)
     if programs:
         grad = grad if grad.is_contiguous() else grad.contiguous()
         passed, pitch = _rows(passed)
@@ -226,7 +228,7 @@ def join_norm_backward(
             pixel_blocks,
             MIXED=mask[0],
             PASSED=mask[1] and others > 0,
-            PARAMETERS=parameters,
+            PARAMETERS=sums,
             **norm_constants(block, tile),
         )
     d_weight, d_bias = (shares[:, i].sum(0).to(weight.dtype) if mask[2 + i] else None for i in range(2))

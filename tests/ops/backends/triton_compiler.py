@@ -61,6 +61,13 @@ def configurations(capability):
     return list(found.values())
 
 
+def type_of(value):
+    """A kernel's argument in Triton's terms."""
+    if isinstance(value, torch.Tensor):
+        return TYPES[value.dtype]
+    return 'fp32' if isinstance(value, float) else 'i32'
+
+
 def resources(launch, capability):
     """Registers, bytes of stack (spills live there) and of shared memory."""
     import triton
@@ -70,12 +77,13 @@ def resources(launch, capability):
     names = launch.kernel.arg_names
     constants = {name: value for name, value in launch.options.items() if name in names}
     options = {name: value for name, value in launch.options.items() if name not in names}
-    types = {
-        name: TYPES[value.dtype] if isinstance(value, torch.Tensor) else 'i32'
-        for name, value in launch.arguments.items()
-    }
+    types = {name: type_of(value) for name, value in launch.arguments.items()}
     signature = {name: types.get(name, 'constexpr') for name in names}
-    aligned = {(names.index(name),): [['tt.divisibility', 16]] for name, kind in types.items() if kind[0] == '*'}
+    aligned = {
+        (parameter.num,): [['tt.divisibility', 16]]
+        for parameter in launch.kernel.params
+        if types.get(parameter.name, '').startswith('*') and not parameter.do_not_specialize
+    }
     values = {(names.index(name),): value for name, value in constants.items()}
     source = ASTSource(launch.kernel, signature, values, aligned)
     compiled = triton.compile(source, target=GPUTarget('cuda', capability, 32), options=options)
@@ -88,10 +96,15 @@ def resources(launch, capability):
     return {'registers': int(registers), 'stack': int(stack), 'shared': compiled.metadata.shared}
 
 
-if __name__ == '__main__':
-    target, part, parts = map(int, sys.argv[1:])
-    for launch in configurations(target)[part::parts]:
-        found = resources(launch, target)
+def report(launches, capability):
+    """Print a line for each launch."""
+    for launch in launches:
+        found = resources(launch, capability)
         dtype = str(launch.arguments[launch.kernel.arg_names[0]].dtype).removeprefix('torch.')
         line = {'kernel': launch.kernel.fn.__name__, 'dtype': dtype, **launch.options, **found}
         sys.stdout.write(json.dumps(line) + '\n')
+
+
+if __name__ == '__main__':
+    target, part, parts = map(int, sys.argv[1:])
+    report(configurations(target)[part::parts], target)
