@@ -62,7 +62,10 @@ class ResidualBlock(nn.Module):
 
     def _forward(self, x: Tensor, pos_embed: Tensor | None) -> Tensor:
         mixed = self.mixer(x) if pos_embed is None else self.mixer(x, pos_embed)
-        return x + self.drop_path(self.branch(mixed))
+        return self._add(x, self.branch(mixed))
+
+    def _add(self, x: Tensor, branch: Tensor) -> Tensor:
+        return x + self.drop_path(branch)
 
     def switch_to_deploy(self, pos_embed: Tensor | None = None) -> None:
         """Merge what can be merged in place; idempotent, the evaluated output stays within rounding."""
@@ -112,7 +115,14 @@ class LargeKernelBlock(ResidualBlock):
             hidden = self.act(padded_linear(rows, linear.weight, linear.bias, widths[1]))
         else:
             hidden = self.act(self.pointwise_conv1(rows))
-        return x + self.drop_path(self._scaled_projection(hidden, widths[0] if widths else None).permute(0, 3, 1, 2))
+        return self._add(x, self._scaled_projection(hidden, widths[0] if widths else None).permute(0, 3, 1, 2))
+
+    def _add(self, x: Tensor, branch: Tensor) -> Tensor:
+        # under autocast a float32 gamma makes the stream float32, on top of which small branches are not lost; in
+        # evaluation also where gamma has gone into the weights
+        if not self.training and self.gamma is not None and branch.dtype != self.gamma.dtype:
+            x = x.to(torch.promote_types(x.dtype, self.gamma.dtype))
+        return super()._add(x, branch)
 
     def fused_refusal(self, x: Tensor) -> str | None:
         """Why a call on ``x`` takes stock concatenation and LayerNorm, or None where it takes the fused ones.
@@ -171,10 +181,8 @@ class LargeKernelBlock(ResidualBlock):
             if width is None:
                 return F.linear(hidden, weight, bias)
             out = padded_linear(hidden, weight, bias, width)[..., : linear.out_features]
-        if gamma is None:
-            return out
-        # in the activation's dtype, but for float16, which would lose gamma's first values
-        return out * (gamma if out.dtype == torch.float16 else gamma.to(out.dtype))
+        # under autocast in float32, as gamma is: these activations are small, or in float16 gamma's first values zero
+        return out if gamma is None else out * gamma
 
     def _scales_weights(self, hidden: Tensor) -> bool:
         """Whether gamma goes into the weights instead of onto the output, which would take another activation's memory.
