@@ -19,8 +19,9 @@ class Tile(NamedTuple):
     registers: int = 128
 
 
-#: Pixels and channels of a block that is transposed, four warps.
-TRANSPOSED = 64
+#: Blocks that are transposed: their channels, and their pixels, fewer where three operands are read.
+BLOCK_CHANNELS = 64
+PLANES_TILE, OPEN_TILE = Tile(64, 4), Tile(32, 4)
 #: By the channels of a row, a power of two: a program holds whole rows in registers, two programs a multiprocessor
 #: where they fit. Eight pixels of a plane in bfloat16 are half of what memory is read in, thus not fewer unless needed.
 NORM_TILES = {128: Tile(32, 8), 256: Tile(32, 8), 512: Tile(16, 8), 1024: Tile(16, 16), 2048: Tile(8, 16)}
@@ -51,7 +52,7 @@ def to_planes(input: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
     output = torch.empty(n, channels, height, width, dtype=dtype, device=input.device)
     if output.numel():
         input, pitch = _rows(input)
-        pixel_blocks, channel_blocks = -(-height * width // TRANSPOSED), -(-channels // TRANSPOSED)
+        pixel_blocks, channel_blocks = -(-height * width // PLANES_TILE.pixels), -(-channels // BLOCK_CHANNELS)
         launch(
             triton_layout_kernels.to_planes,
             n * pixel_blocks * channel_blocks,
@@ -62,7 +63,7 @@ def to_planes(input: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
             pitch,
             pixel_blocks,
             channel_blocks,
-            **transposing_constants(),
+            **transposing_constants(PLANES_TILE),
         )
     return output
 
@@ -98,7 +99,7 @@ def open_block_backward(
         planes = empty(channels).zero_().contiguous() if planes is None else planes.contiguous()
         passed, passed_pitch = _rows(empty(count - channels).zero_() if passed is None else passed)
         residual, residual_pitch = _rows(empty(count).zero_() if residual is None else residual)
-        pixel_blocks, channel_blocks = -(-height * width // TRANSPOSED), -(-count // TRANSPOSED)
+        pixel_blocks, channel_blocks = -(-height * width // OPEN_TILE.pixels), -(-count // BLOCK_CHANNELS)
         launch(
             triton_layout_kernels.open_block_gradient,
             n * pixel_blocks * channel_blocks,
@@ -113,7 +114,7 @@ def open_block_backward(
             residual_pitch,
             pixel_blocks,
             channel_blocks,
-            **transposing_constants(),
+            **transposing_constants(OPEN_TILE),
         )
     return output
 
@@ -235,18 +236,24 @@ def join_norm_backward(
     return d_mixed, None if d_passed is None else d_passed.permute(0, 3, 1, 2), d_weight, d_bias
 
 
-def transposing_constants() -> dict[str, Any]:
+def transposing_constants(tile: Tile) -> dict[str, Any]:
     """What a launch of a transposing kernel fixes at compile time."""
-    return {'BLOCK_P': TRANSPOSED, 'BLOCK_C': TRANSPOSED, 'num_warps': 4, **_constants(255)}
+    return {'BLOCK_C': BLOCK_CHANNELS, **_constants(tile)}
 
 
 def norm_constants(block: int, tile: Tile) -> dict[str, Any]:
     """What a launch of a kernel that holds whole rows fixes at compile time."""
-    return {'BLOCK_P': tile.pixels, 'GROUPS': block // 32, 'num_warps': tile.warps, **_constants(tile.registers)}
+    return {'GROUPS': block // 32, **_constants(tile)}
 
 
-def _constants(registers: int) -> dict[str, Any]:
-    return {'PRECISION': 'interpreted' if interpreting() else 'ieee', 'num_stages': 1, 'maxnreg': registers}
+def _constants(tile: Tile) -> dict[str, Any]:
+    return {
+        'BLOCK_P': tile.pixels,
+        'PRECISION': 'interpreted' if interpreting() else 'ieee',
+        'num_warps': tile.warps,
+        'num_stages': 1,
+        'maxnreg': tile.registers,
+    }
 
 
 def _rows(tensor: Tensor) -> tuple[Tensor, int]:
@@ -256,7 +263,8 @@ def _rows(tensor: Tensor) -> tuple[Tensor, int]:
     # sizes of 1 have any stride
     pitch = next((s // i for s, i, size in _pixel_strides(strides, height, width, n) if size > 1), count)
     even = all(s == pitch * i for s, i, size in _pixel_strides(strides, height, width, n) if size > 1)
-    if even and pitch >= count and (strides[1] == 1 or count <= 1):
+    near = pitch * height * width < 1 << 31  # offsets within an image are int32
+    if even and near and pitch >= count and (strides[1] == 1 or count <= 1):
         return tensor, pitch
     return tensor.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2), count
 
