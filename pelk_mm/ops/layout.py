@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .backends import layout_library, layout_reference, triton_layout_support
+from .backends import layout_library, layout_reference, triton_layout, triton_layout_support
 from .backends.choice import preference, warn_once
 from .tracing import autocast_active, compiling, exporting
 
@@ -120,8 +120,7 @@ def join_norm(
     if width < channels:
         raise ValueError(f'width must be at least the {channels} channels, but got {width}')
     dtype = compute_dtype(passed)
-    padded_too_far = width > channels + 7
-    if not padded_too_far and refusal(passed, channels, mixed.shape[1], mixed.dtype) is None:
+    if width <= triton_layout.padded(channels) and refusal(passed, channels, mixed.shape[1], mixed.dtype) is None:
         statistics = torch.is_grad_enabled() and any(t.requires_grad for t in (mixed, passed, weight, bias))
         return torch.ops.pelk_mm.join_norm(mixed, passed, weight, bias, eps, dtype, width, statistics)[0]
     return layout_reference.join_norm(mixed, passed, weight, bias, eps, dtype, width)

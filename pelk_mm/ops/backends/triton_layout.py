@@ -41,6 +41,11 @@ def norm_block(width: int) -> int | None:
     return next((block for block in NORM_TILES if width <= block), None)
 
 
+def padded(channels: int) -> int:
+    """The longest row that the kernels write for so many channels: 16 bytes hold at most 8 elements."""
+    return -(-channels // 8) * 8
+
+
 def to_planes(input: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
     """The first ``channels`` of (N, C, H, W) as contiguous (N, channels, H, W) in ``dtype``.
 

@@ -32,11 +32,10 @@ def refusal(
     device = input.device
     if device.type not in ('cpu', 'cuda') or (device.type == 'cpu' and not interpreting()):
         return f'they need a CUDA tensor, but the input is on {device}'
-    longest = channels + 7  # a row is padded to a multiple of 16 bytes at most
-    block = triton_layout.norm_block(longest)
+    block = triton_layout.norm_block(channels)
     if block is None:
         return f'they hold rows of at most {max(triton_layout.NORM_TILES)} channels, but there are {channels}'
-    if longest * input.shape[2] * input.shape[3] >= triton_layout.MOST_ELEMENTS:
+    if triton_layout.padded(channels) * input.shape[2] * input.shape[3] >= triton_layout.MOST_ELEMENTS:
         return f'a map of one image must hold fewer than {triton_layout.MOST_ELEMENTS} elements'
     setting = device, input.dtype, mixed_dtype, dtype, block, convolved < channels, needs_grad
     return (

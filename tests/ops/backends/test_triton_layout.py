@@ -329,6 +329,26 @@ def test_kernels_that_fail_their_trial_are_passed_over(failure, monkeypatch):
     choice.warn_once.cache_clear()
 
 
+@pytest.mark.parametrize('channels', [128, 512, 505])
+def test_the_trial_is_of_the_tile_that_runs(channels, monkeypatch):
+    tried, kept = set(), triton_layout.norm_constants
+    monkeypatch.setattr(triton_layout, 'norm_constants', lambda block, tile: tried.add(block) or kept(block, tile))
+    monkeypatch.setattr(
+        triton_support, '_verdicts', {k: v for k, v in triton_support._verdicts.items() if k[0] != 'layout'}
+    )
+    x = draw(1, channels, 2, 2, last=True)
+    assert layout.refusal(x, channels, 5) is None
+    first = set(tried)
+    join_norm(x[:, :5], x[:, 5:], draw(channels), draw(channels), 1e-6, -(-channels // 8) * 8)
+    assert tried == first == {-(-channels // 128) * 128}
+
+
+def test_rows_padded_by_more_than_16_bytes_take_the_reference(monkeypatch):
+    monkeypatch.setattr(triton_layout, 'join_norm', None)
+    x, weight = draw(1, 13, 2, 2, last=True), draw(13)
+    assert join_norm(x[:, :5], x[:, 5:], weight, weight, 1e-6, 40).shape == (1, 2, 2, 40)
+
+
 def test_rows_that_do_not_fit_are_refused():
     x = draw(1, 2049, 1, 1)
     assert layout.refusal(x, 2049, 1) == 'they hold rows of at most 2048 channels, but there are 2049'
