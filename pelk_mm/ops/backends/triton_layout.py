@@ -68,7 +68,8 @@ def to_planes(input: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
             pitch,
             pixel_blocks,
             channel_blocks,
-            **transposing_constants(PLANES_TILE),
+            BLOCK_C=BLOCK_CHANNELS,
+            **_constants(PLANES_TILE),
         )
     return output
 
@@ -119,7 +120,7 @@ def open_block_backward(
             residual_pitch,
             pixel_blocks,
             channel_blocks,
-            **transposing_constants(OPEN_TILE),
+            **_row_constants(BLOCK_CHANNELS, OPEN_TILE),
         )
     return output
 
@@ -172,7 +173,7 @@ def join_norm(
             float(eps),
             pixel_blocks,
             STATISTICS=statistics,
-            **norm_constants(block, tile),
+            **_row_constants(block, tile),
         )
     return output, mean, rstd
 
@@ -235,19 +236,14 @@ def join_norm_backward(
             MIXED=mask[0],
             PASSED=mask[1] and others > 0,
             PARAMETERS=sums,
-            **norm_constants(block, tile),
+            **_row_constants(block, tile),
         )
     d_weight, d_bias = (shares[:, i].sum(0).to(weight.dtype) if mask[2 + i] else None for i in range(2))
     return d_mixed, None if d_passed is None else d_passed.permute(0, 3, 1, 2), d_weight, d_bias
 
 
-def transposing_constants(tile: Tile) -> dict[str, Any]:
-    """What a launch of a transposing kernel fixes at compile time."""
-    return {'BLOCK_C': BLOCK_CHANNELS, **_constants(tile)}
-
-
-def norm_constants(block: int, tile: Tile) -> dict[str, Any]:
-    """What a launch of a kernel that holds whole rows fixes at compile time."""
+def _row_constants(block: int, tile: Tile) -> dict[str, Any]:
+    """What a launch of a kernel that joins planes and rows fixes at compile time: ``block`` channels at a time."""
     return {'GROUPS': block // 32, **_constants(tile)}
 
 

@@ -26,19 +26,21 @@ def kernel(function: Callable[..., None]) -> Any:
 
 
 @triton.jit
-def joined(
-    mixed, passed, image, first, HW, G, C, passed_pitch, first_channel, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr
-):
-    """(BLOCK_P, BLOCK_C) in float32: channels below G from planes, the others from rows, zero beyond the map and C."""
+def joined(mixed, passed, image, first, HW, G, C, passed_pitch, channel, BLOCK_P: tl.constexpr):
+    """(BLOCK_P, K, 32) in float32 of ``channel`` (K, 32): those below G from planes, the others from rows.
+
+    Zero beyond the map and C. With 32 neighbouring channels last, the compiler lays them along a warp's threads and the
+    pixels along warps, so that sums over either cost little.
+    """
     pixel = first + tl.arange(0, BLOCK_P)
-    channel = first_channel + tl.arange(0, BLOCK_C)
     mixed += image * G * HW
     passed += image * HW * passed_pitch
-    convolved = (channel < G)[:, None] & (pixel < HW)[None, :]
-    planes = tl.load(mixed + (channel * HW)[:, None] + pixel[None, :], mask=convolved, other=0.0)
-    others = ((channel >= G) & (channel < C))[None, :] & (pixel < HW)[:, None]
-    rows = tl.load(passed + (pixel * passed_pitch)[:, None] + (channel - G)[None, :], mask=others, other=0.0)
-    return tl.trans(planes).to(tl.float32) + rows.to(tl.float32)
+    convolved = (channel < G)[:, :, None] & (pixel < HW)[None, None, :]
+    planes = tl.load(mixed + (channel * HW)[:, :, None] + pixel[None, None, :], mask=convolved, other=0.0)
+    others = ((channel >= G) & (channel < C))[None, :, :] & (pixel < HW)[:, None, None]
+    offsets = (pixel * passed_pitch)[:, None, None] + (channel - G)[None, :, :]
+    rows = tl.load(passed + offsets, mask=others, other=0.0)
+    return tl.permute(planes, (2, 0, 1)).to(tl.float32) + rows.to(tl.float32)
 
 
 @kernel
@@ -80,39 +82,21 @@ def open_block_gradient(
     pixel_blocks,
     channel_blocks,
     BLOCK_P: tl.constexpr,
-    BLOCK_C: tl.constexpr,
+    GROUPS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     """y[n, p] = (planes[n, :, p], passed[n, p]) + residual[n, p], C channels."""
     pid = tl.program_id(0)
     image = (pid // (channel_blocks * pixel_blocks)).to(tl.int64)
     first = pid // channel_blocks % pixel_blocks * BLOCK_P
-    first_channel = pid % channel_blocks * BLOCK_C
-    total = joined(planes, passed, image, first, HW, G, C, passed_pitch, first_channel, BLOCK_P, BLOCK_C)
-    pixel, channel = first + tl.arange(0, BLOCK_P), first_channel + tl.arange(0, BLOCK_C)
-    inside = (pixel < HW)[:, None] & (channel < C)[None, :]
-    offsets = (pixel * residual_pitch)[:, None] + channel[None, :]
-    total += tl.load(residual + image * HW * residual_pitch + offsets, mask=inside, other=0.0).to(tl.float32)
-    offsets = (pixel * C)[:, None] + channel[None, :]
-    tl.store(y + image * HW * C + offsets, rounded(total, y.dtype.element_ty, PRECISION), mask=inside)
-
-
-@triton.jit
-def joined_groups(mixed, passed, image, first, HW, G, C, passed_pitch, BLOCK_P: tl.constexpr, GROUPS: tl.constexpr):
-    """What :func:`joined` gives, as (BLOCK_P, GROUPS, 32): channel k * 32 + l at [:, k, l].
-
-    The compiler lays the 32 along a warp's threads and the pixels along warps, so that sums over either cost little.
-    """
+    channel = pid % channel_blocks * GROUPS * 32 + tl.arange(0, GROUPS)[:, None] * 32 + tl.arange(0, 32)[None, :]
     pixel = first + tl.arange(0, BLOCK_P)
-    channel = tl.arange(0, GROUPS)[:, None] * 32 + tl.arange(0, 32)[None, :]
-    mixed += image * G * HW
-    passed += image * HW * passed_pitch
-    convolved = (channel < G)[:, :, None] & (pixel < HW)[None, None, :]
-    planes = tl.load(mixed + (channel * HW)[:, :, None] + pixel[None, None, :], mask=convolved, other=0.0)
-    others = ((channel >= G) & (channel < C))[None, :, :] & (pixel < HW)[:, None, None]
-    offsets = (pixel * passed_pitch)[:, None, None] + (channel - G)[None, :, :]
-    rows = tl.load(passed + offsets, mask=others, other=0.0)
-    return tl.permute(planes, (2, 0, 1)).to(tl.float32) + rows.to(tl.float32)
+    total = joined(planes, passed, image, first, HW, G, C, passed_pitch, channel, BLOCK_P)
+    inside = (channel < C)[None, :, :] & (pixel < HW)[:, None, None]
+    offsets = (pixel * residual_pitch)[:, None, None] + channel[None, :, :]
+    total += tl.load(residual + image * HW * residual_pitch + offsets, mask=inside, other=0.0).to(tl.float32)
+    offsets = (pixel * C)[:, None, None] + channel[None, :, :]
+    tl.store(y + image * HW * C + offsets, rounded(total, y.dtype.element_ty, PRECISION), mask=inside)
 
 
 @kernel
@@ -145,7 +129,7 @@ def join_norm(
     pixel = first + tl.arange(0, BLOCK_P)
     channel = tl.arange(0, GROUPS)[:, None] * 32 + tl.arange(0, 32)[None, :]
     known = channel < C
-    x = joined_groups(mixed, passed, image, first, HW, G, C, passed_pitch, BLOCK_P, GROUPS)
+    x = joined(mixed, passed, image, first, HW, G, C, passed_pitch, channel, BLOCK_P)
     centre = tl.sum(tl.sum(x, axis=1), axis=1) / C
     x = tl.where(known[None, :, :], x - centre[:, None, None], 0.0)
     scale = tl.rsqrt(tl.sum(tl.sum(x * x, axis=1), axis=1) / C + eps)
@@ -195,7 +179,7 @@ def join_norm_gradients(
     channel = tl.arange(0, GROUPS)[:, None] * 32 + tl.arange(0, 32)[None, :]
     known = channel < C
     inside = known[None, :, :] & (pixel < HW)[:, None, None]
-    x = joined_groups(mixed, passed, image, first, HW, G, C, passed_pitch, BLOCK_P, GROUPS)
+    x = joined(mixed, passed, image, first, HW, G, C, passed_pitch, channel, BLOCK_P)
     offsets = (pixel * g_pitch)[:, None, None] + channel[None, :, :]
     grad = tl.load(g + image * HW * g_pitch + offsets, mask=inside, other=0.0).to(tl.float32)
     centre = tl.load(mean + image * HW + pixel, mask=pixel < HW, other=0.0)

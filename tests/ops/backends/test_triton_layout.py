@@ -331,8 +331,8 @@ def test_kernels_that_fail_their_trial_are_passed_over(failure, monkeypatch):
 
 @pytest.mark.parametrize('channels', [128, 512, 505])
 def test_the_trial_is_of_the_tile_that_runs(channels, monkeypatch):
-    tried, kept = set(), triton_layout.norm_constants
-    monkeypatch.setattr(triton_layout, 'norm_constants', lambda block, tile: tried.add(block) or kept(block, tile))
+    tried, kept = set(), triton_layout._row_constants
+    monkeypatch.setattr(triton_layout, '_row_constants', lambda block, tile: tried.add(block) or kept(block, tile))
     monkeypatch.setattr(
         triton_support, '_verdicts', {k: v for k, v in triton_support._verdicts.items() if k[0] != 'layout'}
     )
@@ -340,7 +340,7 @@ def test_the_trial_is_of_the_tile_that_runs(channels, monkeypatch):
     assert layout.refusal(x, channels, 5) is None
     first = set(tried)
     join_norm(x[:, :5], x[:, 5:], draw(channels), draw(channels), 1e-6, -(-channels // 8) * 8)
-    assert tried == first == {-(-channels // 128) * 128}
+    assert tried == first == {-(-channels // 128) * 128, triton_layout.BLOCK_CHANNELS}
 
 
 def test_rows_padded_by_more_than_16_bytes_take_the_reference(monkeypatch):
