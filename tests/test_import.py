@@ -88,9 +88,12 @@ PUBLIC = {
         'SharingGrid',
         'available_backends',
         'depthwise_conv2d',
+        'join_norm',
+        'open_block',
         'peripheral_conv2d',
         'set_backend',
         'shiftwise_conv2d',
+        'to_planes',
         'visible_sum',
     ],
     'pelk_mm.layers': [

@@ -11,11 +11,15 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from ..ops.tracing import compiling
+from ..ops import join_norm, layout
+from ..ops.tracing import autocast_active, compiling, exporting
 from .drop_path import DropPath
 from .fold import fold_before
 from .mixers.base import TokenMixer
-from .norm import LayerNorm2d, batch_norm_scale_and_shift, build_activation, build_norm
+from .mixers.partial import PartialConv
+from .norm import ACTIVATIONS, LayerNorm2d, batch_norm_scale_and_shift, build_activation, build_norm
+from .padded import FEWEST_ROWS, padded_linear, padded_width
+from .plain import is_plain, is_untouched
 
 
 class ResidualBlock(nn.Module):
@@ -58,7 +62,10 @@ class ResidualBlock(nn.Module):
 
     def _forward(self, x: Tensor, pos_embed: Tensor | None) -> Tensor:
         mixed = self.mixer(x) if pos_embed is None else self.mixer(x, pos_embed)
-        return x + self.drop_path(self.branch(mixed))
+        return self._add(x, self.branch(mixed))
+
+    def _add(self, x: Tensor, branch: Tensor) -> Tensor:
+        return x + self.drop_path(branch)
 
     def switch_to_deploy(self, pos_embed: Tensor | None = None) -> None:
         """Merge what can be merged in place; idempotent, the evaluated output stays within rounding."""
@@ -67,6 +74,9 @@ class ResidualBlock(nn.Module):
 
 class LargeKernelBlock(ResidualBlock):
     """x + DropPath(gamma * Linear(act(Linear(norm(mixer(x)))))), of ConvNeXt, SLaK and PeLK (PeLK, section 4.4).
+
+    On CUDA the parts of a :class:`PartialConv` and a LayerNorm behind it run through :mod:`pelk_mm.ops.layout`, with
+    the residual stream channels-last; :meth:`fused_refusal` says when not. The state dict is the same.
 
     Args:
         mixer: What mixes the tokens.
@@ -93,6 +103,52 @@ class LargeKernelBlock(ResidualBlock):
         self.act = build_activation(act_cfg)
         self.pointwise_conv2 = nn.Linear(hidden, channels)
 
+    def _forward(self, x: Tensor, pos_embed: Tensor | None) -> Tensor:
+        if self.fused_refusal(x) is not None:
+            return super()._forward(x, pos_embed)
+        mixer, norm = cast(PartialConv, self.mixer), cast(LayerNorm2d, self.norm)
+        mixed, passed, x = mixer.parts(x.contiguous(memory_format=torch.channels_last), pos_embed)
+        widths = self._padded_widths(x)
+        rows = join_norm(mixed, passed, norm.weight, norm.bias, norm.eps, widths[0] if widths else None)
+        if widths:
+            linear = self.pointwise_conv1
+            hidden = self.act(padded_linear(rows, linear.weight, linear.bias, widths[1]))
+        else:
+            hidden = self.act(self.pointwise_conv1(rows))
+        return self._add(x, self._scaled_projection(hidden, widths[0] if widths else None).permute(0, 3, 1, 2))
+
+    def _add(self, x: Tensor, branch: Tensor) -> Tensor:
+        # under autocast a float32 gamma makes the stream float32, on top of which small branches are not lost; in
+        # evaluation also where gamma has gone into the weights
+        if not self.training and self.gamma is not None and branch.dtype != self.gamma.dtype:
+            x = x.to(torch.promote_types(x.dtype, self.gamma.dtype))
+        return super()._add(x, branch)
+
+    def fused_refusal(self, x: Tensor) -> str | None:
+        """Why a call on ``x`` takes stock concatenation and LayerNorm, or None where it takes the fused ones.
+
+        What is wrong with ``x`` is a reason too: the mixer says so, as it always does.
+        """
+        if compiling() or exporting():  # before anything that a graph cannot hold
+            return 'a graph is being taken, whose compiler fuses by itself'
+        mixer, norm = self.mixer, self.norm
+        if type(self).branch is not LargeKernelBlock.branch:
+            return 'a subclass has a branch of its own'
+        if not isinstance(mixer, PartialConv) or type(mixer).forward is not PartialConv.forward:
+            return f'{type(mixer).__name__} does not give its parts'
+        if not is_untouched(mixer):
+            return 'a hook or a patch of the mixer wants its call'
+        if not is_plain(norm, LayerNorm2d):
+            return f'the norm, {type(norm).__name__}, is no LayerNorm2d, or a hook or a patch wants its call'
+        weight, bias = cast('Tensor | None', norm.weight), cast('Tensor | None', norm.bias)
+        if weight is None or bias is None:
+            return 'the norm has no weight or no bias'
+        if not isinstance(x, Tensor) or x.ndim != 4 or x.shape[1] != mixer.channels or not x.numel():
+            return 'there is nothing to mix'
+        if weight.device != x.device or not (weight.dtype == x.dtype or autocast_active(x.device.type)):
+            return 'the weights have another dtype or device'
+        return layout.refusal(x, mixer.channels, mixer.conv_channels)
+
     def branch(self, mixed: Tensor) -> Tensor:
         """Norm and the two scaled linears, (N, C, H, W) to the same shape."""
         if isinstance(self.norm, LayerNorm2d):
@@ -102,16 +158,41 @@ class LargeKernelBlock(ResidualBlock):
         mixed = self._scaled_projection(self.act(self.pointwise_conv1(mixed)))
         return mixed.permute(0, 3, 1, 2)
 
-    def _scaled_projection(self, hidden: Tensor) -> Tensor:
-        """gamma * pointwise_conv2(hidden), (N, H, W, hidden) to (N, H, W, C)."""
+    def _padded_widths(self, x: Tensor) -> tuple[int, int] | None:
+        """C and the hidden width, rows rounded up to 16 bytes; None where that does not pay or a hook would see it."""
+        dtype, linears = layout.compute_dtype(x), (self.pointwise_conv1, self.pointwise_conv2)
+        if dtype.itemsize > 2 or x.numel() < FEWEST_ROWS * x.shape[1]:
+            return None
+        widths = padded_width(x.shape[1], dtype), padded_width(self.pointwise_conv1.out_features, dtype)
+        if widths == (x.shape[1], self.pointwise_conv1.out_features):
+            return None
+        plain = all(is_plain(linear, nn.Linear) for linear in linears) and is_plain(self.act, *ACTIVATIONS.values())
+        return widths if plain else None
+
+    def _scaled_projection(self, hidden: Tensor, width: int | None = None) -> Tensor:
+        """gamma * pointwise_conv2(hidden), (N, H, W, hidden) to (N, H, W, C); by way of rows of ``width``, if given."""
         linear, gamma = self.pointwise_conv2, self.gamma
-        if gamma is None:
-            return linear(hidden)
-        # Scaling the weights instead of the output saves the backward pass a whole activation; not where they are the
-        # larger of the two, and not in float16, where gamma's first values times a weight are zero.
-        if self.training and hidden.numel() > hidden.shape[-1] ** 2 and hidden.dtype != torch.float16:
-            return F.linear(hidden, linear.weight * gamma[:, None], linear.bias * gamma)
-        return linear(hidden) * gamma
+        if width is None and (gamma is None or not self._scales_weights(hidden)):
+            out = linear(hidden)
+        else:
+            weight, bias = cast(Tensor, linear.weight), cast(Tensor, linear.bias)
+            if gamma is not None and self._scales_weights(hidden):
+                weight, bias, gamma = weight * gamma[:, None], bias * gamma, None
+            if width is None:
+                return F.linear(hidden, weight, bias)
+            out = padded_linear(hidden, weight, bias, width)[..., : linear.out_features]
+        # under autocast in float32, as gamma is: these activations are small, or in float16 gamma's first values zero
+        return out if gamma is None else out * gamma
+
+    def _scales_weights(self, hidden: Tensor) -> bool:
+        """Whether gamma goes into the weights instead of onto the output, which would take another activation's memory.
+
+        Not where the weights are the larger of the two, and not in float16, where gamma's first values times a weight
+        are zero. Graphs for evaluation keep the product apart: they may serve every size.
+        """
+        if not self.training and (compiling() or exporting() or not is_plain(self.pointwise_conv2, nn.Linear)):
+            return False
+        return hidden.dtype != torch.float16 and hidden.numel() > hidden.shape[-1] ** 2
 
     def switch_to_deploy(self, pos_embed: Tensor | None = None) -> None:
         """Merge the mixer, and a BatchNorm behind it into the first linear, in place; idempotent."""

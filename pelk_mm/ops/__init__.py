@@ -1,8 +1,9 @@
-"""Tensors in, tensors out: the convolutions and their back-ends. Imports torch alone."""
+"""Tensors in, tensors out: the convolutions, their back-ends, and the layouts around them. Imports torch alone."""
 
 from .backends.choice import available_backends, set_backend
 from .depthwise import depthwise_conv2d
 from .grid import SharingGrid
+from .layout import join_norm, open_block, to_planes
 from .peripheral import peripheral_conv2d
 from .shiftwise import shiftwise_conv2d
 from .visible import visible_sum
@@ -11,8 +12,11 @@ __all__ = [
     'SharingGrid',
     'available_backends',
     'depthwise_conv2d',
+    'join_norm',
+    'open_block',
     'peripheral_conv2d',
     'set_backend',
     'shiftwise_conv2d',
+    'to_planes',
     'visible_sum',
 ]

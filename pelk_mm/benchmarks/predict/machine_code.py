@@ -107,15 +107,21 @@ def machine_code(launch: Launch, capability: tuple[int, int]) -> MachineCode:
     Raises:
         ConfigError: Triton is missing, or interprets its kernels in this process.
     """
-    dtypes = tuple((name, value.dtype) for name, value in launch.arguments.items() if isinstance(value, Tensor))
-    return _compiled(launch.kernel, dtypes, tuple(launch.arguments), tuple(launch.options.items()), capability)
+    types = tuple((name, _type_of(value)) for name, value in launch.arguments.items())
+    return _compiled(launch.kernel, types, tuple(launch.options.items()), capability)
+
+
+def _type_of(value: Any) -> str:
+    """An argument in Triton's terms."""
+    if isinstance(value, Tensor):
+        return TYPES[value.dtype]
+    return 'fp32' if isinstance(value, float) else 'i32'
 
 
 @cache
 def _compiled(
     kernel: Any,
-    dtypes: tuple[tuple[str, torch.dtype], ...],
-    given: tuple[str, ...],
+    types: tuple[tuple[str, str], ...],
     options: tuple[tuple[str, Any], ...],
     capability: tuple[int, int],
 ) -> MachineCode:
@@ -131,9 +137,12 @@ def _compiled(
         raise ConfigError('kernels are interpreted, not compiled, under TRITON_INTERPRET=1: unset it')
     names = kernel.arg_names
     constants = {(names.index(name),): value for name, value in options if name in names}
-    types = dict.fromkeys(given, 'i32') | {name: TYPES[dtype] for name, dtype in dtypes}
-    signature = {name: types.get(name, 'constexpr') for name in names}
-    aligned = {(names.index(name),): [['tt.divisibility', 16]] for name, _ in dtypes}
+    signature = dict.fromkeys(names, 'constexpr') | dict(types)
+    aligned = {
+        (parameter.num,): [['tt.divisibility', 16]]
+        for parameter in kernel.params
+        if signature[parameter.name].startswith('*') and not parameter.do_not_specialize
+    }
     with _always_compiling():
         compiled = triton.compile(
             ASTSource(kernel, signature, constants, aligned),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ...ops import open_block
 from ...utils.checks import check_int, check_number, check_odd
 from .base import TokenMixer
 
@@ -59,11 +60,28 @@ class PartialConv(TokenMixer):
         self.check_input(x)
         self._check_pos_embed(pos_embed)
         mixed, passed = x.split([self.conv_channels, self.channels - self.conv_channels], dim=1)
-        mixed = (self.deployed_branch if self.deployed else self.branches)(mixed, pos_embed)
+        mixed = self._mix(mixed, pos_embed)
         if not passed.shape[1]:
             return mixed
         # in channels-last memory whatever came: the block's LayerNorm and linears read it as it is
         return torch.cat([part.permute(0, 2, 3, 1) for part in (mixed, passed)], dim=-1).permute(0, 3, 1, 2)
+
+    def parts(self, x: Tensor, pos_embed: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """What :meth:`forward` puts together, and x, for a block that joins the parts and adds to x by itself.
+
+        Args and errors are those of :meth:`forward`. The convolutions share one cast of x, and the gradients of the
+        three are added in one pass (:func:`~pelk_mm.ops.open_block`).
+
+        Returns:
+            The mixed channels (N, g, H, W), the others (N, C - g, H, W), and x.
+        """
+        self.check_input(x)
+        self._check_pos_embed(pos_embed)
+        planes, passed, residual = open_block(x, self.conv_channels)
+        return self._mix(planes, pos_embed), passed, residual
+
+    def _mix(self, x: Tensor, pos_embed: Tensor | None) -> Tensor:
+        return (self.deployed_branch if self.deployed else self.branches)(x, pos_embed)
 
     def _check_pos_embed(self, pos_embed: Tensor | None) -> None:
         if pos_embed is not None:

@@ -42,6 +42,11 @@ def set_backend(name: str | None) -> None:
     _preferred = None if name is None else _known('name', name).name
 
 
+def preference() -> str | None:
+    """The name of :func:`set_backend`, else of ``PELK_MM_BACKEND``, else None."""
+    return _preferred or os.environ.get('PELK_MM_BACKEND') or None
+
+
 def depthwise(
     input: Tensor, weight: Tensor, rows: Segments, columns: Segments, bias: Tensor | None, backend: str | None
 ) -> Tensor:
@@ -68,19 +73,19 @@ def choose_backend(problem: Problem, backend: str | None = None) -> Backend:
         return chosen
     if exporting():
         return _explained(BACKENDS['dense'], problem, 'the form that runs without this package')
-    preferred = _preferred or os.environ.get('PELK_MM_BACKEND')
+    preferred = preference()
     if preferred:
         reason = BACKENDS[preferred].refusal(problem) if preferred in BACKENDS else f'unknown, choose from {_names()}'
         if reason is None:
             return _explained(BACKENDS[preferred], problem, 'preferred')
         if not compiling():  # a log would break the graph
-            _warn_once(f"preferred back-end '{preferred}' is passed over: {reason}")
+            warn_once(f"preferred back-end '{preferred}' is passed over: {reason}")
     for name, why in ranking(problem):
         reason = BACKENDS[name].refusal(problem)
         if reason is None:
             return _explained(BACKENDS[name], problem, why)
         if name == 'triton' and not compiling():
-            _warn_once(f"back-end 'triton', the fastest for this call, is passed over: {reason}")
+            warn_once(f"back-end 'triton', the fastest for this call, is passed over: {reason}")
     return _explained(BACKENDS['dense'], problem, 'the others cannot run here')
 
 
@@ -116,5 +121,6 @@ def _debug_logging() -> None:
 
 
 @cache
-def _warn_once(message: str) -> None:
+def warn_once(message: str) -> None:
+    """Log a warning, the same one only once."""
     logger.warning(message)

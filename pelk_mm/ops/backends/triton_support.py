@@ -59,7 +59,7 @@ def installation_refusal(kind: str, index: int | None, dtype: torch.dtype) -> st
     if kind == 'cuda' and torch.cuda.get_device_capability(device) < LEAST_CAPABILITY:
         name, least = torch.cuda.get_device_name(device), '.'.join(map(str, LEAST_CAPABILITY))
         return f'it needs compute capability {least}, but {name} has less'
-    return _settled((device, dtype), partial(_try, device, dtype))
+    return settled((device, dtype), partial(_try, device, dtype))
 
 
 def _kernel_refusal(problem: Problem) -> str | None:
@@ -89,7 +89,7 @@ def compile_refusal(
     key = (device, *call, precision(dtype))
     if capturing() and not has_tables(rows, columns, device):
         return f'its tables of this kernel are not on the device yet, {IN_CAPTURE}'
-    return _settled(key, partial(_compile, device, *call))
+    return settled(key, partial(_compile, device, *call))
 
 
 # what torch.compiler.assume_constant_result sets; calling that would import torch._dynamo with this package
@@ -97,7 +97,7 @@ installation_refusal._dynamo_marked_constant = True  # type: ignore[attr-defined
 compile_refusal._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def _settled(key: tuple[Hashable, ...], attempt: Callable[[], str | None]) -> str | None:
+def settled(key: tuple[Hashable, ...], attempt: Callable[[], str | None]) -> str | None:
     """What ``attempt`` has shown for ``key``, once and for good; where it breaks off, it is made again later."""
     if key in _verdicts:
         return _verdicts[key]

@@ -16,7 +16,7 @@ from pelk_mm.ops.backends.dense import depthwise_dense
 def _no_preference(monkeypatch):
     monkeypatch.delenv('PELK_MM_BACKEND', raising=False)
     monkeypatch.delenv('PELK_MM_LOG', raising=False)
-    choice._warn_once.cache_clear()
+    choice.warn_once.cache_clear()
     yield
     set_backend(None)
 
@@ -108,7 +108,7 @@ def triton_says(monkeypatch):
 
     def says(reason):
         monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (9, 0))
-        monkeypatch.setattr(triton_support, '_settled', lambda key, attempt: reason)
+        monkeypatch.setattr(triton_support, 'settled', lambda key, attempt: reason)
 
     return says
 

@@ -108,7 +108,12 @@ def conversions_in_loops(ttgir):
     return found
 
 
+def report(launches, capability):
+    """Print a line for each launch."""
+    for launch in launches:
+        sys.stdout.write(json.dumps(described(launch, capability)) + '\n')
+
+
 if __name__ == '__main__':
     target, part, parts = map(int, sys.argv[1:])
-    for launch in configurations(target)[part::parts]:
-        sys.stdout.write(json.dumps(described(launch, target)) + '\n')
+    report(configurations(target)[part::parts], target)
