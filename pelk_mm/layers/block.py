@@ -118,9 +118,9 @@ class LargeKernelBlock(ResidualBlock):
         return self._add(x, self._scaled_projection(hidden, widths[0] if widths else None).permute(0, 3, 1, 2))
 
     def _add(self, x: Tensor, branch: Tensor) -> Tensor:
-        # under autocast a float32 gamma makes the stream float32, on top of which small branches are not lost; in
-        # evaluation also where gamma has gone into the weights
-        if not self.training and self.gamma is not None and branch.dtype != self.gamma.dtype:
+        # under autocast a float32 gamma makes the stream float32, on top of which small branches are not lost: also
+        # where gamma has gone into the weights
+        if self.gamma is not None and branch.dtype != self.gamma.dtype:
             x = x.to(torch.promote_types(x.dtype, self.gamma.dtype))
         return super()._add(x, branch)
 
