@@ -1,20 +1,28 @@
 """Predicted time of a whole PeLK-T on an H100, item by item: what is multiplied, and what is moved how often.
 
 Batch 128 at 224 px under bfloat16 autocast: the residual stream is float32, channels-last. A stage's block holds ``e``
-elements (N H W C), of which the convolution takes ``m``. Only convolutions are counted from machine code; the rest is
-bytes and products over assumed rates, which no measurement of ours supports yet.
+elements (N H W C), of which the convolution takes ``m``. Convolutions, and the kernels between rows and planes, are
+counted from machine code. The rest is bytes and products over assumed rates, which no measurement of ours supports yet.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
+
+import torch
 
 from ...layers.mixers.partial import count_conv_channels
+from ...layers.padded import padded_width
 from ...models.convnext_skeleton import LargeKernelConvNeXt
+from ...ops.backends import triton_layout
+from ...ops.backends.triton_start import planned
 from .clocks import CLOCK, ELEMENTWISE_BYTES, MULTIPROCESSORS
-from .ops import Case, predict_forward, predict_weight_gradient
+from .ops import H100, Case, OtherKernels, launch_seconds, predict_forward, predict_weight_gradient
+from .passes import passes_of
 
 BATCH, SIDE, WIDTH_FACTOR, KERNEL_SIZES, SMALL_KERNEL = 128, 224, 1.3, (51, 49, 47, 13), 5
 #: Assumed: what cuBLAS reaches in bfloat16 where rows are multiples of 8 bytes; half of it where they are not.
@@ -47,7 +55,7 @@ class Layer:
 
 
 #: What this version does.
-CURRENT = Layer(small_kernels=True)
+CURRENT = Layer(layout=True, scaled_weights=True, padded=True, small_kernels=True)
 
 
 @dataclass(frozen=True)
@@ -142,19 +150,58 @@ def _small(stage: _Stage, gradient: bool) -> float:
     return (predict_weight_gradient if gradient else predict_forward)(case).seconds
 
 
+@cache
+def _layout(stage: _Stage) -> dict[str, float]:
+    """Seconds of the kernels between rows and planes, by machine code or by bytes, whichever is longer."""
+    n, c, g, side = BATCH, stage.channels, stage.convolved, stage.side
+    x = torch.empty(n, side, side, c, device='meta').permute(0, 3, 1, 2)
+    mixed = torch.empty(n, g, side, side, device='meta', dtype=torch.bfloat16)
+    weight = torch.empty(c, device='meta')
+    width = padded_width(c, torch.bfloat16)
+    seconds = {}
+
+    def predicted(name: str, moved: float, call: Callable[[], Any]) -> Any:
+        with planned(H100) as launches, OtherKernels() as others:
+            result = call()
+        counted = sum(launch_seconds(launch, passes_of(launch, ()))[0] for launch in launches)
+        seconds[name] = max(counted, moved / ELEMENTWISE_BYTES) + sum(others.seconds.values())
+        return result
+
+    e, m = stage.e, stage.m
+    predicted('to planes', 6 * m, lambda: triton_layout.to_planes(x, g, torch.bfloat16))
+    y, mean, rstd = predicted(
+        'join and norm',
+        2 * m + 4 * (e - m) + 2 * e,
+        lambda: triton_layout.join_norm(mixed, x[:, g:], weight, weight, 1e-6, torch.bfloat16, width, True),
+    )
+    _, d_passed, *_ = predicted(
+        'backward of join and norm',
+        2 * e + 4 * m + 8 * (e - m),
+        lambda: triton_layout.join_norm_backward(y, mixed, x[:, g:], weight, mean, rstd, (True,) * 4),
+    )
+    predicted(
+        'backward of planes, with the sum',
+        2 * m + 4 * (e - m) + 8 * e,
+        lambda: triton_layout.open_block_backward(mixed, d_passed, x, x.shape, g, torch.float32),
+    )
+    return seconds
+
+
 def _linears(stage: _Stage, layer: Layer) -> float:
     rate = LINEAR_FLOPS if stage.aligned or layer.padded else LINEAR_FLOPS * UNALIGNED
     return stage.linear_flops / rate
+
+
+def _linears_forward(stage: _Stage, layer: Layer) -> dict[str, float]:
+    padded = {'padded weights': _moved(stage.channels**2, 80)} if layer.padded else {}
+    return {'linears': _linears(stage, layer), **padded}
 
 
 def _ahead_of_linears(stage: _Stage, layer: Layer, casts: int) -> dict[str, float]:
     """From the residual stream to planes, and from planes to the first linear."""
     e, m = stage.e, stage.m
     if layer.layout:
-        return {
-            'to planes: 4 read, 2 written': _moved(m, 6),
-            'join and norm: 2 or 4 read, 2 written': _moved(m, 2) + _moved(e - m, 4) + _moved(e, 2),
-        }
+        return {name: _layout(stage)[name] for name in ('to planes', 'join and norm')}
     return {
         'to half precision': casts * _moved(m, 6),
         'to planes': _uncoalesced(m),
@@ -172,7 +219,7 @@ def _evaluation(stage: _Stage, layer: Layer) -> dict[str, float]:
     return {
         'large convolution': _large(stage, gradient=False),
         **_ahead_of_linears(stage, layer, casts=1),
-        'linears': _linears(stage, layer),
+        **_linears_forward(stage, layer),
         'GELU': _moved(4 * e, 4),
         **residual,
     }
@@ -185,10 +232,9 @@ def _training(stage: _Stage, layer: Layer) -> dict[str, float]:
     else:
         small, small_back = _stock(m, STOCK_SMALL[0]), _stock(m, sum(STOCK_SMALL[1:]))
     if layer.layout:
-        backward = {
-            'backward of join and norm': _moved(e, 2) + _moved(m, 4) + _moved(e - m, 8),
-            'backward of planes, with the sum': _moved(m, 6 + 2) + _moved(e - m, 4) + _moved(e, 8),
-        }
+        names = 'backward of join and norm', 'backward of planes, with the sum'
+        backward = {name: _layout(stage)[name] for name in names}
+        backward['sum of the convolutions'] = _moved(m, 6)
     else:
         backward = {
             'backward of norm': _moved(e, 6 + 12 + 8),
@@ -200,11 +246,12 @@ def _training(stage: _Stage, layer: Layer) -> dict[str, float]:
         'small convolution': small,
         'BatchNorms and their sum': _moved(m, 6 + 6 + 6),
         **_ahead_of_linears(stage, layer, casts=2),
-        'linears': _linears(stage, layer),
+        **_linears_forward(stage, layer),
         'GELU': _moved(4 * e, 4),
         'residual': _moved(e, 10),
         'backward of the residual': _moved(e, 6),
         'backward of linears': 2 * _linears(stage, layer),
+        'backward of padded rows and weights': _moved(e, 6) + _moved(stage.channels**2, 48) if layer.padded else 0.0,
         'backward of GELU': _moved(4 * e, 6),
         **backward,
         'backward of BatchNorms': _moved(m, 10 + 10),

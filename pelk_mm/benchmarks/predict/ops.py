@@ -109,7 +109,7 @@ def launches_of(case: Case, gradient: bool, hardware: Hardware = H100) -> tuple[
     x = torch.empty(case.shape, dtype=case.dtype, device=meta)
     weight = torch.empty(case.shape[1], 1, len(case.sizes), len(case.sizes), dtype=case.dtype, device=meta)
     tables = tables_of(case.sizes, case.sizes, meta)
-    with planned(hardware) as launches, _OtherKernels() as others:
+    with planned(hardware) as launches, OtherKernels() as others:
         if gradient:
             triton_launch.backward(x, x, weight, case.sizes, case.sizes, False, True, tables)
         else:
@@ -133,7 +133,7 @@ def _predict(case: Case, gradient: bool) -> Prediction:
     return Prediction(seconds, seconds / case.copy_seconds, clocks, alone, kernels)
 
 
-class _OtherKernels(TorchDispatchMode):
+class OtherKernels(TorchDispatchMode):
     """Torch's own kernels of a call on meta tensors: what each would move, in seconds by name."""
 
     def __init__(self) -> None:

@@ -116,6 +116,10 @@ def _shift_taps(given: dict[str, Any], rows: Sequence[int]) -> dict[str, Passes]
     return {'start < 8 * length': Passes([_ceil(64 * given['length_units'], given['BLOCK'])])}
 
 
+def _no_loops(given: dict[str, Any], rows: Sequence[int]) -> dict[str, Passes]:
+    return {}
+
+
 def _ceil(length: float, block: float) -> int:
     return math.ceil(length / block)
 
@@ -128,4 +132,5 @@ _KERNELS = {
     'band_gradient': _band_gradient,
     'row_sums': _row_sums,
     'shift_taps': _shift_taps,
+    **dict.fromkeys(['to_planes', 'join_norm', 'join_norm_gradients', 'open_block_gradient'], _no_loops),
 }
