@@ -26,7 +26,8 @@ import triton
 import triton.language as tl
 
 #: Names of the arguments that are tensors; of the others, those without an annotation are numbers.
-TENSORS = {'x', 'g', 'y', 'weight', 'dense', 'bias', 'sums', 'shares', 'row_table', 'scale_table', 'column_table'}
+TABLES = {'row_table', 'scale_table', 'column_table', 'bands'}
+TENSORS = {'x', 'g', 'y', 'weight', 'taps', 'dense', 'bias', 'sums', 'shares', *TABLES}
 
 
 #: How many column segments of the weight gradient are summed at once, over at most how many diagonals of a product.
