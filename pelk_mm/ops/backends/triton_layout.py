@@ -202,8 +202,9 @@ def join_norm_backward(
     n, convolved, height, width = mixed.shape
     others, pixels = passed.shape[1], height * width
     count = convolved + others
-    d_mixed = torch.empty_like(mixed, memory_format=torch.contiguous_format) if mask[0] else None
-    d_passed = torch.empty(n, height, width, others, dtype=passed.dtype, device=passed.device) if mask[1] else None
+    # both whatever is needed: a frozen part is rare, and would take a binary of its own
+    d_mixed = torch.empty_like(mixed, memory_format=torch.contiguous_format)
+    d_passed = torch.empty(n, height, width, others, dtype=passed.dtype, device=passed.device)
     block = norm_block(count)
     assert block is not None, count
     tile = GRADIENT_TILES[block]
@@ -224,8 +225,8 @@ def join_norm_backward(
             weight.contiguous(),
             mean,
             rstd,
-            mixed if d_mixed is None else d_mixed,
-            passed if d_passed is None else d_passed,
+            d_mixed,
+            d_passed,
             shares,
             pixels,
             convolved,
@@ -233,13 +234,13 @@ def join_norm_backward(
             grad.shape[3],
             pitch,
             pixel_blocks,
-            MIXED=mask[0],
-            PASSED=mask[1] and others > 0,
+            PASSED=others > 0,
             PARAMETERS=sums,
             **_row_constants(block, tile),
         )
     d_weight, d_bias = (shares[:, i].sum(0).to(weight.dtype) if mask[2 + i] else None for i in range(2))
-    return d_mixed, None if d_passed is None else d_passed.permute(0, 3, 1, 2), d_weight, d_bias
+    d_rows = d_passed.permute(0, 3, 1, 2)
+    return d_mixed if mask[0] else None, d_rows if mask[1] else None, d_weight, d_bias
 
 
 def _row_constants(block: int, tile: Tile) -> dict[str, Any]:

@@ -161,7 +161,6 @@ def join_norm_gradients(
     g_pitch,
     passed_pitch,
     pixel_blocks,
-    MIXED: tl.constexpr,
     PASSED: tl.constexpr,
     PARAMETERS: tl.constexpr,
     BLOCK_P: tl.constexpr,
@@ -170,8 +169,8 @@ def join_norm_gradients(
 ):
     """Gradients of :func:`join_norm`, g being that of y: dx = rstd (w g - mean(w g) - x^ mean(w g x^)), means over C.
 
-    MIXED and PASSED say which part of dx is written, as planes and as contiguous rows; PARAMETERS that each program
-    writes its sums of g x^ and g over its pixels into ``shares``, (programs, 2, C) in float32.
+    dx is written as planes and, with PASSED, contiguous rows of the other channels. With PARAMETERS each program writes
+    its sums of g x^ and g over its pixels into ``shares``, (programs, 2, C) in float32.
     """
     pid = tl.program_id(0)
     image, first = (pid // pixel_blocks).to(tl.int64), pid % pixel_blocks * BLOCK_P
@@ -189,16 +188,14 @@ def join_norm_gradients(
         shares += pid.to(tl.int64) * 2 * C
         tl.store(shares + channel, tl.sum(grad * x, axis=0), mask=known)
         tl.store(shares + C + channel, tl.sum(grad, axis=0), mask=known)
-    if MIXED or PASSED:
-        grad *= tl.load(weight + channel, mask=known, other=0.0).to(tl.float32)[None, :, :]
-        along = tl.sum(tl.sum(grad * x, axis=1), axis=1) / C
-        level = tl.sum(tl.sum(grad, axis=1), axis=1) / C
-        grad = (grad - level[:, None, None] - x * along[:, None, None]) * scale[:, None, None]
-    if MIXED:
-        planes = tl.permute(rounded(grad, d_mixed.dtype.element_ty, PRECISION), (1, 2, 0))
-        convolved = (channel < G)[:, :, None] & (pixel < HW)[None, None, :]
-        offsets = (channel * HW)[:, :, None] + pixel[None, None, :]
-        tl.store(d_mixed + image * G * HW + offsets, planes, mask=convolved)
+    grad *= tl.load(weight + channel, mask=known, other=0.0).to(tl.float32)[None, :, :]
+    along = tl.sum(tl.sum(grad * x, axis=1), axis=1) / C
+    level = tl.sum(tl.sum(grad, axis=1), axis=1) / C
+    grad = (grad - level[:, None, None] - x * along[:, None, None]) * scale[:, None, None]
+    planes = tl.permute(rounded(grad, d_mixed.dtype.element_ty, PRECISION), (1, 2, 0))
+    convolved = (channel < G)[:, :, None] & (pixel < HW)[None, None, :]
+    offsets = (channel * HW)[:, :, None] + pixel[None, None, :]
+    tl.store(d_mixed + image * G * HW + offsets, planes, mask=convolved)
     if PASSED:
         rows = rounded(grad, d_passed.dtype.element_ty, PRECISION)
         offsets = (pixel * (C - G))[:, None, None] + (channel - G)[None, :, :]

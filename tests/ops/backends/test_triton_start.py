@@ -46,17 +46,17 @@ def test_a_plan_has_every_launch_of_forward_and_backward():
 @pytest.mark.parametrize(
     ('shape', 'dtype', 'hardware', 'kernels'),
     [
-        ((8, 4, 56, 56), torch.bfloat16, H100, {'shift_taps', 'correlate_bands', 'band_gradient'}),
-        ((8, 4, 56, 56), torch.bfloat16, Hardware((8, 0), 108), {'correlate_rows', 'weight_gradient'}),
-        ((8, 4, 56, 56), torch.float32, H100, {'correlate_rows', 'weight_gradient'}),
-        ((8, 4, 56, 55), torch.bfloat16, H100, {'correlate_rows', 'weight_gradient'}),
-        ((8, 4, 28, 28), torch.bfloat16, H100, {'correlate_rows', 'weight_gradient'}),
-        ((64, 4, 28, 28), torch.bfloat16, H100, {'correlate_maps', 'weight_gradient'}),
+        ((8, 4, 56, 56), torch.bfloat16, H100, ['band_gradient', 'correlate_bands', 'shift_taps']),
+        ((8, 4, 56, 56), torch.bfloat16, Hardware((8, 0), 108), ['correlate_rows', 'weight_gradient']),
+        ((8, 4, 56, 56), torch.float32, H100, ['correlate_rows', 'weight_gradient']),
+        ((8, 4, 56, 55), torch.bfloat16, H100, ['correlate_rows', 'weight_gradient']),
+        ((8, 4, 28, 28), torch.bfloat16, H100, ['correlate_rows', 'weight_gradient']),
+        ((64, 4, 28, 28), torch.bfloat16, H100, ['correlate_maps', 'weight_gradient']),
     ],
     ids=str,
 )
 def test_formulations(shape, dtype, hardware, kernels):
-    assert {launch.kernel.fn.__name__ for launch in plan(shape, dtype, hardware)} == kernels
+    assert sorted({launch.kernel.fn.__name__ for launch in plan(shape, dtype, hardware)}) == kernels
 
 
 def test_a_training_step_of_pelk_t_needs_nine_binaries():
