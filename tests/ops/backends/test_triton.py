@@ -110,6 +110,18 @@ def test_output_and_gradients(shape, grid, dtype):
     check(tensors, draw(*shape, dtype=dtype, seed=4), grid)
 
 
+@pytest.mark.parametrize('dtype', [FLOAT16, BFLOAT16], ids=str)
+@pytest.mark.parametrize('grid', ['13', '101', 'dense-5'])
+@pytest.mark.parametrize('size', [(1, 2), (3, 16), (15, 14), (31, 2), (4, 70)], ids=str)
+def test_bands_on_maps_that_others_serve(size, grid, dtype, monkeypatch):
+    for name in ('LEAST_WIDTH', 'LEAST_HEIGHT'):
+        monkeypatch.setattr(triton_bands, name, 1)
+    grid, shape = GRIDS[grid], (2, 2, *size)
+    tensors = problem(shape, grid.num_segments, dtype)
+    assert triton_bands.serves(tensors[0])
+    check(tensors, draw(*shape, dtype=dtype, seed=4), grid)
+
+
 @pytest.mark.parametrize('dtype', [FLOAT32, FLOAT16, BFLOAT16], ids=str)
 @pytest.mark.parametrize('shape', [(2, 2, 20, 9), (1, 2, 9, 36), (1, 1, 12, 70), (1, 2, 1, 8)], ids=str)
 def test_sums_of_rows(shape, dtype, monkeypatch):
@@ -269,11 +281,13 @@ def test_every_element_is_written_and_nothing_beside_the_input_is_read(shape, dt
         )
 
 
-def test_gradients_are_deterministic(monkeypatch):
+@pytest.mark.parametrize(('size', 'dtype'), [((30, 12), FLOAT32), ((30, 36), BFLOAT16)], ids=['rows', 'bands'])
+def test_gradients_are_deterministic(size, dtype, monkeypatch):
+    """Of parts of the sum in several programs."""
     monkeypatch.setattr(triton_start, 'INTERPRETER', triton_start.Hardware((9, 0), 4))
     grid = GRIDS['13']
-    tensors = problem((8, 1, 30, 12), grid.num_segments, FLOAT32)
-    cotangent = draw(8, 1, 30, 12, seed=4)
+    tensors = problem((8, 1, *size), grid.num_segments, dtype)
+    cotangent = draw(8, 1, *size, dtype=dtype, seed=4)
     first, second = (run(tensors, cotangent, grid, 'triton') for _ in range(2))
     assert all(torch.equal(first[key], second[key]) for key in first)
 
