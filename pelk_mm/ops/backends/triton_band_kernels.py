@@ -3,67 +3,13 @@
 The convolution is sum over a of V_a X T_a, with V_a the sum over the rows of segment a. Here V_a is a matrix too: its
 band of ones, times rows of pixels that are staged in shared memory, on tensor cores with float32 sums, so that it is as
 exact as adding the rows. Zeros meet pixels, so one that is not finite makes its program's tile NaN.
-
-Bands and taps are Toeplitz matrices, read 16 bytes at a time from rows that are kept in eight copies, each shifted by
-one element more: copy s holds row[l + s - origin] at l. The numbers (k, j) = row[k - j] then are eight neighbours in k
-each, at ``(b % 8) * length + b // 8 * 8 + k`` for b = origin - j.
 """
 
 from __future__ import annotations
 
-import triton
 import triton.language as tl
 
-from .triton_kernels import SEGMENTS, diagonal_sums, kernel, multiply_add, rounded
-
-
-@kernel
-def shift_taps(
-    weight,
-    scale_table,
-    column_table,
-    taps,
-    R,
-    S,
-    first_row,
-    first_column,
-    first_lag,
-    radius,
-    origin,
-    length_units,
-    BLOCK: tl.constexpr,
-):
-    """taps[c, a, s, l] = weight[c, a, segment of lag l + s - origin], zero off the kernel; in float16 over the scale.
-
-    ``taps`` is (C, R, 8, 8 length_units). A program fills the eight copies of one channel and row segment.
-    """
-    pid = tl.program_id(0)
-    length = length_units * 8
-    a = pid % R
-    weight += pid.to(tl.int64) * S
-    taps += pid.to(tl.int64) * 8 * length
-    scale = tl.load(scale_table + first_row + a)
-    start = 0
-    while start < 8 * length:
-        element = start + tl.arange(0, BLOCK)
-        lag = element % length + element // length - origin + radius
-        in_band = (lag >= 0) & (lag <= 2 * radius)
-        segment = tl.load(column_table + first_lag + lag, mask=in_band, other=0) - first_column
-        value = tl.load(weight + segment, mask=in_band, other=0.0)
-        if weight.dtype.element_ty == tl.float16:
-            value = (value.to(tl.float32) / scale).to(value.dtype)
-        tl.store(taps + element, value, mask=element < 8 * length)
-        start += BLOCK
-
-
-@triton.jit
-def toeplitz(rows, length, b, along, ALONG_FIRST: tl.constexpr):
-    """Pointers to row[along - (origin - b)] of rows in eight copies: (along, b) if ALONG_FIRST, else (b, along)."""
-    base = rows + (b & 7) * length + (b >> 3) * 8
-    if ALONG_FIRST:
-        return base[None, :] + along[:, None]
-    else:
-        return base[:, None] + along[None, :]
+from .triton_kernels import SEGMENTS, diagonal_sums, kernel, multiply_add, rounded, toeplitz
 
 
 @kernel

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .triton_operands import aligned, bias_strides, unit_of
-from .triton_rows import blocks_of_a_part, sources_of
+from .triton_rows import blocks_of_a_part, shifted_taps, sources_of
 from .triton_start import hardware_of, launch
 from .triton_tables import BAND_BLOCK, BAND_DTYPES, BAND_TAIL, Tables
 from .triton_tiles import Tiles, constants
@@ -24,8 +24,6 @@ LEAST_UNIT = 2
 #: By whether a map is wider than BAND_BLOCK. The weight gradient has registers for the narrower block only.
 TILES = {False: Tiles(64, 64, 64, 4), True: Tiles(64, 128, 64, 4)}
 GRADIENT_TILES = TILES[False]
-#: Elements that a program of the table of taps fills at a time.
-TAPS_BLOCK = 512
 
 
 def serves(input: Tensor) -> bool:
@@ -51,7 +49,7 @@ def correlate(input: Tensor, weight: Tensor, tables: Tables, bias: Tensor | None
     lead, chunks = sources_of(width, tables.column_axis.radius, tiles, 8)
     row_blocks, column_blocks = -(-height // tiles.rows), -(-width // tiles.columns)
     origin, length = tiles.columns + lead, tiles.columns + chunks * tiles.sources
-    taps = _shifted_taps(weight, tables, origin, length)
+    taps = shifted_taps(weight, tables, origin, length)
     launch(
         triton_band_kernels.correlate_bands,
         row_blocks * column_blocks * n * channels,
@@ -132,31 +130,6 @@ def weight_gradient(input: Tensor, grad: Tensor, tables: Tables) -> Tensor:
         **constants(tiles, input.dtype),
     )
     return shares
-
-
-def _shifted_taps(weight: Tensor, tables: Tables, origin: int, length: int) -> Tensor:
-    """(C, R, 8, length): the taps of each row segment in eight copies, lag 0 at ``origin`` of the first."""
-    from . import triton_band_kernels
-
-    channels, _, row_segments, column_segments = weight.shape
-    taps = torch.empty(channels, row_segments, 8, length, dtype=weight.dtype, device=weight.device)
-    launch(
-        triton_band_kernels.shift_taps,
-        channels * row_segments,
-        weight,
-        tables.scales,
-        tables.column_table,
-        taps,
-        row_segments,
-        column_segments,
-        *tables.firsts,
-        tables.column_axis.radius,
-        origin,
-        length // 8,
-        BLOCK=TAPS_BLOCK,
-        num_warps=4,
-    )
-    return taps
 
 
 def _paired(tensor: Tensor) -> Tensor:

@@ -16,6 +16,10 @@ are ``while`` loops: Triton's interpreter cannot count ``range`` over them with 
 scalar: a vector that a loop changes takes another layout, through shared memory, in each turn. Widths and strides come
 in units of UNIT elements, which tells the compiler how far addresses are aligned; it learns nothing else of the
 numbers, so that the binaries are those of the constants alone.
+
+Bands and taps are Toeplitz matrices, read 16 bytes at a time from rows that are kept in eight copies, each shifted by
+one element more: copy s holds row[l + s - origin] at l. The numbers (k, j) = row[k - j] then are eight neighbours in k
+each, at ``(b % 8) * length + b // 8 * 8 + k`` for b = origin - j.
 """
 
 import inspect
@@ -57,6 +61,55 @@ def rounded(value, DTYPE: tl.constexpr, PRECISION: tl.constexpr):
         bits = value.to(tl.int32, bitcast=True)
         value = ((bits + 0x7FFF + ((bits >> 16) & 1)) & -65536).to(tl.float32, bitcast=True)
     return value.to(DTYPE)
+
+
+@kernel
+def shift_taps(
+    weight,
+    scale_table,
+    column_table,
+    taps,
+    R,
+    S,
+    first_row,
+    first_column,
+    first_lag,
+    radius,
+    origin,
+    length_units,
+    BLOCK: tl.constexpr,
+):
+    """taps[c, a, s, l] = weight[c, a, segment of lag l + s - origin], zero off the kernel; in float16 over the scale.
+
+    ``taps`` is (C, R, 8, 8 length_units). A program fills the eight copies of one channel and row segment.
+    """
+    pid = tl.program_id(0)
+    length = length_units * 8
+    a = pid % R
+    weight += pid.to(tl.int64) * S
+    taps += pid.to(tl.int64) * 8 * length
+    scale = tl.load(scale_table + first_row + a)
+    start = 0
+    while start < 8 * length:
+        element = start + tl.arange(0, BLOCK)
+        lag = element % length + element // length - origin + radius
+        in_band = (lag >= 0) & (lag <= 2 * radius)
+        segment = tl.load(column_table + first_lag + lag, mask=in_band, other=0) - first_column
+        value = tl.load(weight + segment, mask=in_band, other=0.0)
+        if weight.dtype.element_ty == tl.float16:
+            value = (value.to(tl.float32) / scale).to(value.dtype)
+        tl.store(taps + element, value, mask=element < 8 * length)
+        start += BLOCK
+
+
+@triton.jit
+def toeplitz(rows, length, b, along, ALONG_FIRST: tl.constexpr):
+    """Pointers to row[along - (origin - b)] of rows in eight copies: (along, b) if ALONG_FIRST, else (b, along)."""
+    base = rows + (b & 7) * length + (b >> 3) * 8
+    if ALONG_FIRST:
+        return base[None, :] + along[:, None]
+    else:
+        return base[:, None] + along[None, :]
 
 
 @triton.jit
@@ -136,23 +189,20 @@ def row_sums(
 def correlate_rows(
     x,
     sums,
-    weight,
+    taps,
     row_table,
     scale_table,
-    column_table,
     bias,
     y,
     lines,
     H,
     W_units,
     R,
-    S,
     first_row,
-    first_column,
-    first_lag,
+    taps_origin,
+    taps_length_units,
     chunks,
     lead_units,
-    radius,
     line_blocks,
     column_blocks,
     xs_n,
@@ -174,8 +224,7 @@ def correlate_rows(
 ):
     """y[n, c, i, j] = bias + sum over row segments a, their rows r and lags l of T[a, l] x[n, c, i + r, j + l].
 
-    The tables are those of the whole kernel. Of them ``R`` row segments from ``first_row`` on reach across the map,
-    ``S`` column segments from ``first_column`` on, and the lags from ``first_lag`` on, ``radius`` to either side.
+    The tables are those of the whole kernel. Of them ``R`` row segments from ``first_row`` on reach across the map.
 
     A program computes BLOCK_M rows, of one image after another, by BLOCK_N columns of one channel, from ``chunks``
     blocks of BLOCK_K source columns that begin ``lead_units`` before its own first column.
@@ -190,18 +239,17 @@ def correlate_rows(
     columns = first + tl.arange(0, BLOCK_N)
     x += c * xs_c * UNIT
     sums += c * (H + SUM_ROWS - 1) * W
-    weight += c * R * S
+    taps_length = taps_length_units * 8
     here = i[:, None] + tl.zeros((BLOCK_M, BLOCK_K), dtype=tl.int32)
     total = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
     lead = lead_units * UNIT
+    b = taps_origin - lead - tl.arange(0, BLOCK_N)
+    taps_here = toeplitz(taps + c * R * 8 * taps_length, taps_length, b, tl.arange(0, BLOCK_K), True)
     chunk = tl.maximum(lead - first, 0) // BLOCK_K  # blocks of sources off the map give nothing
     chunks = tl.minimum(chunks, tl.cdiv(W - first + lead, BLOCK_K))
     while chunk < chunks:
         sources = first - lead + chunk * BLOCK_K + tl.arange(0, BLOCK_K)
         within = (sources >= 0) & (sources < W)
-        lag = sources[:, None] - columns[None, :] + radius
-        in_band = (lag >= 0) & (lag <= 2 * radius) & within[:, None]
-        segment = tl.load(column_table + first_lag + lag, mask=in_band, other=-1) - first_column
         valid = (line < lines)[:, None] & within[None, :]
         rows = x + ((n * xs_n + i * xs_h) * UNIT)[:, None] + sources[None, :]
         row_sums = sums + ((n * ss_n + i * W_units) * UNIT)[:, None] + sources[None, :]
@@ -221,17 +269,15 @@ def correlate_rows(
                 window += tl.load(rows + r * xs_h * UNIT, mask=inside, other=0.0).to(tl.float32)
                 r += 1
                 size -= 1
-            taps = tl.load(weight + a * S + segment, mask=segment >= 0, other=0.0)
             if x.dtype.element_ty == tl.float16:
-                scale = tl.load(scale_table + first_row + a)
-                window *= scale
-                taps = (taps.to(tl.float32) / scale).to(taps.dtype)
-            high = rounded(window, taps.dtype, PRECISION)
-            total = multiply_add(high, taps, total, PRECISION)
+                window *= tl.load(scale_table + first_row + a)
+            tap = tl.load(taps_here + a * 8 * taps_length + chunk * BLOCK_K)
+            high = rounded(window, tap.dtype, PRECISION)
+            total = multiply_add(high, tap, total, PRECISION)
             if x.dtype.element_ty != tl.float32:
                 if several:
-                    low = rounded(window - high.to(tl.float32), taps.dtype, PRECISION)
-                    total = multiply_add(low, taps, total, PRECISION)
+                    low = rounded(window - high.to(tl.float32), tap.dtype, PRECISION)
+                    total = multiply_add(low, tap, total, PRECISION)
             a += 1
         chunk += 1
     inside = (line < lines)[:, None] & (columns < W)[None, :]

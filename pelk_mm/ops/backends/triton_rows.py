@@ -15,6 +15,8 @@ from .triton_tiles import Tiles, constants
 SUM_ROWS = 8
 FEWEST_READS_SAVED = 40
 SUM_TILES = {'BLOCK_M': 16, 'BLOCK_N': 64, 'num_warps': 4, 'num_stages': 1}
+#: Elements that a program of the table of taps fills at a time.
+TAPS_BLOCK = 512
 #: Programs of the weight gradient for each multiprocessor: as many as fit one at a time, since each sums its shares.
 PROGRAMS_EACH = 2
 #: By the width of a block of columns. Four warps: of a product of 64 rows on sm_90, more would compute the same rows
@@ -36,27 +38,28 @@ def correlate(input: Tensor, weight: Tensor, tables: Tables, bias: Tensor | None
     tiles = (SMALL_ROW_TILES if _fills_registers(input, unit) else ROW_TILES)[block_width(width)]
     lead, chunks = sources_of(width, column_axis.radius, tiles, unit)
     line_blocks, column_blocks = -(-n * height // tiles.rows), -(-width // tiles.columns)
+    origin, length = tiles.columns + lead, tiles.columns + chunks * tiles.sources
+    taps = shifted_taps(weight, tables, origin, length)
     sums = _row_sums(input, row_axis, unit)
     launch(
         triton_kernels.correlate_rows,
         line_blocks * column_blocks * channels,
         input,
         input if sums is None else sums,
-        weight,
+        taps,
         tables.row_table,
         tables.scales,
-        tables.column_table,
         input if bias is None else aligned(bias.contiguous()),
         output,
         n * height,
         height,
         width // unit,
         len(row_axis.sizes),
-        len(column_axis.sizes),
-        *tables.firsts,
+        row_axis.first,
+        origin,
+        length // 8,
         chunks,
         lead // unit,
-        column_axis.radius,
         line_blocks,
         column_blocks,
         *(stride // unit for stride in input.stride()[:3]),
@@ -116,6 +119,31 @@ def weight_gradient(input: Tensor, grad: Tensor, tables: Tables) -> Tensor:
         **constants(tiles, input.dtype),
     )
     return shares
+
+
+def shifted_taps(weight: Tensor, tables: Tables, origin: int, length: int) -> Tensor:
+    """(C, R, 8, length): the taps of each row segment in eight copies, lag 0 at ``origin`` of the first."""
+    from . import triton_kernels
+
+    channels, _, row_segments, column_segments = weight.shape
+    taps = torch.empty(channels, row_segments, 8, length, dtype=weight.dtype, device=weight.device)
+    launch(
+        triton_kernels.shift_taps,
+        channels * row_segments,
+        weight,
+        tables.scales,
+        tables.column_table,
+        taps,
+        row_segments,
+        column_segments,
+        *tables.firsts,
+        tables.column_axis.radius,
+        origin,
+        length // 8,
+        BLOCK=TAPS_BLOCK,
+        num_warps=4,
+    )
+    return taps
 
 
 def blocks_of_a_part(blocks: int, programs: int, device: torch.device) -> int:
