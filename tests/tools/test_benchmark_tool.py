@@ -7,6 +7,7 @@ from tool_runner import run
 
 from pelk_mm.benchmarks import harness, machine
 from pelk_mm.benchmarks import report as benchmark_report
+from pelk_mm.benchmarks.predict import report as predict_report
 from pelk_mm.models import PeLK
 from pelk_mm.ops.backends import choice
 from pelk_mm.ops.backends.dense import depthwise_dense
@@ -76,6 +77,20 @@ def test_report_writes_its_files_and_writes_them_again(tmp_path, capsys, monkeyp
     assert sorted(path.name for path in out.iterdir()) == names
 
 
+def test_predictions_are_kept(tmp_path, capsys, monkeypatch):
+    """What is predicted is tested where kernels are compiled, tests/benchmarks/predict."""
+    pytest.importorskip('triton', reason='triton is not installed')
+    monkeypatch.setattr(predict_report, 'predictions', lambda: {'a': 1})
+    monkeypatch.setattr(predict_report, 'page', lambda found, measured, command, versions: f'{command}: {found}')
+    monkeypatch.setattr(predict_report, 'as_json', lambda found, measured, versions: found)
+    file, folder = tmp_path / 'figures.json', tmp_path / 'docs'
+    assert run(TOOL, 'predict', '--json', file, '--out', folder) == 0
+    assert json.loads(file.read_text()) == {'a': 1}
+    page = (folder / 'predicted.md').read_text()
+    assert page.startswith(f'python tools/analysis_tools/benchmark.py predict --json {file}')
+    assert page in capsys.readouterr().out
+
+
 def test_wrong_numbers_are_not_timed(monkeypatch, capsys):
     def wrong(*args):
         return depthwise_dense(*args) * 1.001
@@ -103,6 +118,8 @@ def test_wrong_numbers_are_not_timed(monkeypatch, capsys):
         (['report', '--parts', 'poem'], '--parts must be some of op, sweeps, nets, but got poem'),
         (['report', '--out', __file__], '--out must be a folder'),
         (['report', '--dtype', 'fp64'], '--dtype fp64 is for convolutions'),
+        (['predict', '--out', __file__], '--out must be a folder'),
+        (['predict', '--device', 'abacus'], "device must be 'cpu' or 'cuda', but got 'abacus'"),
     ],
 )
 def test_bad_arguments(capsys, arguments, message):

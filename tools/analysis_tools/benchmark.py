@@ -137,6 +137,8 @@ def predict(*, json: Path | None, out: Path | None, device: str | None, command:
     """Print the predictions, beside measurements where a GPU is named, and keep them."""
     from pelk_mm.benchmarks.predict import report  # Triton
 
+    if out is not None:
+        check_folder(out)
     machine = describe_machine(check_device(device or 'cpu'))
     found = report.predictions()
     measured = {} if device is None else report.measure(check_device(device))
@@ -150,6 +152,12 @@ def predict(*, json: Path | None, out: Path | None, device: str | None, command:
     write_files(files)
 
 
+def check_folder(out: Path) -> None:
+    """Raise ValueError where ``--out`` is a file."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f'--out must be a folder, but {out} is a file')
+
+
 def write_report(
     *, out: Path, quick: bool, parts: list[str], dtype: str | None, device: torch.device, command: str
 ) -> None:
@@ -159,8 +167,7 @@ def write_report(
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
         raise ValueError(f'--parts must be some of {", ".join(PARTS)}, but got {", ".join(unknown)}')
-    if out.exists() and not out.is_dir():
-        raise ValueError(f'--out must be a folder, but {out} is a file')
+    check_folder(out)
     changes = {} if dtype is None else {'dtype': DTYPES[dtype]}
     if dtype == 'fp64' and 'nets' in parts:
         raise ValueError('--dtype fp64 is for convolutions: nets run in fp32, bf16 or fp16; add --parts op sweeps')

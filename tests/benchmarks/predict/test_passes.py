@@ -6,10 +6,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from pelk_mm.benchmarks.predict.machine_code import machine_code
 from pelk_mm.benchmarks.predict.ops import Case, launches_of
 from pelk_mm.benchmarks.predict.passes import Passes, passes_of
 from pelk_mm.ops.backends.triton_start import Hardware, Launch
 from pelk_mm.ops.segments import reachable
+from pelk_mm.utils.errors import ConfigError
 
 pytest.importorskip('triton', reason='triton is not installed')
 
@@ -66,6 +68,13 @@ def test_an_unrolled_loop_leaves_the_remainder_to_another():
     passes = Passes([9, 8, 4, 2, 1], loads=1)
     assert passes.of(1) * 5 == 24
     assert passes.of(4) * 5 == 2 + 2 + 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='kernels are compiled where there is a GPU')
+def test_interpreted_kernels_have_no_machine_code():
+    launch, _ = launch_of(CASES[0], gradient=False)
+    with pytest.raises(ConfigError, match='interpreted, not compiled, under TRITON_INTERPRET=1: unset it'):
+        machine_code(launch, (9, 0))
 
 
 def test_a_kernel_that_is_not_described():
