@@ -7,7 +7,6 @@ from tool_runner import run
 
 from pelk_mm.benchmarks import harness, machine
 from pelk_mm.benchmarks import report as benchmark_report
-from pelk_mm.benchmarks.predict import report as predict_report
 from pelk_mm.models import PeLK
 from pelk_mm.ops.backends import choice
 from pelk_mm.ops.backends.dense import depthwise_dense
@@ -80,6 +79,8 @@ def test_report_writes_its_files_and_writes_them_again(tmp_path, capsys, monkeyp
 def test_predictions_are_kept(tmp_path, capsys, monkeypatch):
     """What is predicted is tested where kernels are compiled, tests/benchmarks/predict."""
     pytest.importorskip('triton', reason='triton is not installed')
+    from pelk_mm.benchmarks.predict import report as predict_report
+
     monkeypatch.setattr(predict_report, 'predictions', lambda: {'a': 1})
     monkeypatch.setattr(predict_report, 'page', lambda found, measured, command, versions: f'{command}: {found}')
     monkeypatch.setattr(predict_report, 'as_json', lambda found, measured, versions: found)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from importlib.util import find_spec
 from json import dumps
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,9 @@ def run(what: str, json_file: Path | None, args: dict[str, Any]) -> None:
 
 def predict(*, json: Path | None, out: Path | None, device: str | None, command: str) -> None:
     """Print the predictions, beside measurements where a GPU is named, and keep them."""
-    from pelk_mm.benchmarks.predict import report  # Triton
+    if find_spec('triton') is None:
+        raise ConfigError('predict compiles kernels with Triton, which is not installed: pip install triton')
+    from pelk_mm.benchmarks.predict import report
 
     if out is not None:
         check_folder(out)

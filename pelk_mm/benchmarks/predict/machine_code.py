@@ -105,7 +105,7 @@ def machine_code(launch: Launch, capability: tuple[int, int]) -> MachineCode:
     """Compile what a launch needs for a GPU of a compute capability, which need not be there.
 
     Raises:
-        ConfigError: Triton is missing, or interprets its kernels in this process.
+        ConfigError: Triton interprets its kernels in this process.
     """
     types = tuple((name, _type_of(value)) for name, value in launch.arguments.items())
     return _compiled(launch.kernel, types, tuple(launch.options.items()), capability)
@@ -125,14 +125,10 @@ def _compiled(
     options: tuple[tuple[str, Any], ...],
     capability: tuple[int, int],
 ) -> MachineCode:
-    try:
-        import triton
-        from triton.backends.compiler import GPUTarget
-        from triton.compiler import ASTSource
-    except ImportError as error:
-        raise ConfigError(
-            f'Triton compiles the kernels, but cannot be imported: {error}; pip install triton'
-        ) from error
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
     if not hasattr(kernel, 'cache_key'):
         raise ConfigError('kernels are interpreted, not compiled, under TRITON_INTERPRET=1: unset it')
     names = kernel.arg_names
