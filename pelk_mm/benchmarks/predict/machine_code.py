@@ -92,14 +92,6 @@ class MachineCode:
         by_shared = (227 << 10) // (self.shared + 1024)
         return max(1, min((64 << 10) // registers, 64 // self.warps, by_shared, 32))
 
-    def loop(self, condition: str) -> Loop:
-        """The loop of a condition; of several, which the compiler unrolled, the one with the most instructions."""
-        found = [loop for loop in self.kernel.walk() if loop.condition == condition]
-        if not found:
-            known = ', '.join(sorted({repr(loop.condition) for loop in self.kernel.walk()}))
-            raise KeyError(f'no loop of the machine code has the condition {condition!r}, only {known}')
-        return max(found, key=lambda loop: len(loop.own))
-
 
 def machine_code(launch: Launch, capability: tuple[int, int]) -> MachineCode:
     """Compile what a launch needs for a GPU of a compute capability, which need not be there.

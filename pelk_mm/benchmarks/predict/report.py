@@ -169,13 +169,12 @@ def net_tables() -> str:
     ])  # fmt: skip
 
 
-def code_table(progress: Any = lambda line: None) -> str:
+def code_table() -> str:
     """Loops of every kernel that the cases launch in bfloat16, for each GPU."""
     header = ['predicted from', 'sm', 'registers', 'programs', 'loop', 'instructions', *PATTERNS]
     rows = []
     for sm, hardware in COUNTED.items():
         for name, launch in _kernels(hardware).items():
-            progress(f'compiling {name} for sm_{sm}')
             try:
                 code = machine_code(launch, hardware.capability)
             except Exception as error:  # whatever Triton's compiler raises for a GPU that it does not know
@@ -263,6 +262,10 @@ ConvNeXt-T of the same widths is assumed, not predicted, from published throughp
 {1e3 * CONVNEXT['evaluation']:.1f} ms in evaluation, {low[0]:.0f} to {high[0]:.0f};
 {1e3 * CONVNEXT['training']:.0f} ms in training, {low[1]:.0f} to {high[1]:.0f}.
 That is the largest unknown of the ratio. Padded linears would help it as much.
+
+The range of a net holds that of ConvNeXt's time only. Not counted are gradients of biases, the products that padding
+adds, and the wait of few warps for their own results: a training step, and weight gradients of maps of 28 pixels and
+fewer, come out too short.
 
 No constant was fitted to a result. For earlier kernels that were counted by hand the model gives the same copies within
 15 %, which `tests/benchmarks/predict/` checks.

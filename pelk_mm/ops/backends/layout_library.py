@@ -13,51 +13,23 @@ from torch import Tensor
 
 from . import triton_layout
 
-
-@torch.library.custom_op(
+to_planes = torch.library.custom_op(
     'pelk_mm::to_planes', mutates_args=(), schema='(Tensor input, int channels, ScalarType dtype) -> Tensor'
-)
-def to_planes(input: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
-    """The first ``channels`` of (N, C, H, W) as contiguous (N, channels, H, W) in ``dtype``."""
-    return triton_layout.to_planes(input, channels, dtype)
+)(triton_layout.to_planes)
 
-
-@torch.library.custom_op(
+open_block_backward = torch.library.custom_op(
     'pelk_mm::open_block_backward',
     mutates_args=(),
     schema='(Tensor? planes, Tensor? passed, Tensor? residual, SymInt[] shape, int channels, ScalarType dtype)'
     ' -> Tensor',
-)
-def open_block_backward(
-    planes: Tensor | None,
-    passed: Tensor | None,
-    residual: Tensor | None,
-    shape: Sequence[int],
-    channels: int,
-    dtype: torch.dtype,
-) -> Tensor:
-    """The sum of the gradients of the three outputs of :class:`OpenBlock`, one of them given: channels-last."""
-    return triton_layout.open_block_backward(planes, passed, residual, shape, channels, dtype)
+)(triton_layout.open_block_backward)
 
-
-@torch.library.custom_op(
+join_norm = torch.library.custom_op(
     'pelk_mm::join_norm',
     mutates_args=(),
     schema='(Tensor mixed, Tensor passed, Tensor weight, Tensor bias, float eps, ScalarType dtype, SymInt width,'
     ' bool statistics) -> (Tensor, Tensor, Tensor)',
-)
-def join_norm(
-    mixed: Tensor,
-    passed: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    eps: float,
-    dtype: torch.dtype,
-    width: int,
-    statistics: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """LayerNorm over the channels of planes and rows, (N, H, W, width), with each pixel's mean and 1 / deviation."""
-    return triton_layout.join_norm(mixed, passed, weight, bias, eps, dtype, width, statistics)
+)(triton_layout.join_norm)
 
 
 @torch.library.custom_op(

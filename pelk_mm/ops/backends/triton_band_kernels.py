@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import triton.language as tl
 
-from .triton_kernels import SEGMENTS, diagonal_sums, kernel, multiply_add, rounded, toeplitz
+from .triton_kernels import kernel, multiply_add, rounded, store_shares, toeplitz
 
 
 @kernel
@@ -225,11 +225,6 @@ def band_gradient(
             block += 1
         if x.dtype.element_ty == tl.float16:
             total /= tl.load(scale_table + first_row + a)
-        of_diagonals = column_table + first_lag + offset + radius
-        first_b = 0
-        while first_b < S:
-            b = first_b + tl.arange(0, SEGMENTS)
-            share = diagonal_sums(total, of_diagonals, -offset - radius, radius - offset, b + first_column)
-            tl.store(shares + a * S + b, share, mask=b < S)
-            first_b += SEGMENTS
+        table = column_table + first_lag + offset + radius
+        store_shares(shares + a * S, total, table, -offset - radius, radius - offset, first_column, S)
         a += 1

@@ -144,6 +144,17 @@ def diagonal_sums(products, column_table, first, last, segments):
     return share
 
 
+@triton.jit
+def store_shares(shares, products, column_table, first, last, first_column, S):
+    """Store the :func:`diagonal_sums` of ``S`` column segments, from ``first_column`` on, as ``shares``."""
+    first_b = 0
+    while first_b < S:
+        b = first_b + tl.arange(0, SEGMENTS)
+        share = diagonal_sums(products, column_table, first, last, b + first_column)
+        tl.store(shares + b, share, mask=b < S)
+        first_b += SEGMENTS
+
+
 @kernel
 def row_sums(
     x,
@@ -453,11 +464,6 @@ def weight_gradient(
             block += 1
         if x.dtype.element_ty == tl.float16:
             total /= tl.load(scale_table + first_row + a)
-        of_diagonals = column_table + first_lag + offset + radius
-        first_b = 0
-        while first_b < S:
-            b = first_b + tl.arange(0, SEGMENTS)
-            share = diagonal_sums(total, of_diagonals, -offset - radius, radius - offset, b + first_column)
-            tl.store(shares + a * S + b, share, mask=b < S)
-            first_b += SEGMENTS
+        table = column_table + first_lag + offset + radius
+        store_shares(shares + a * S, total, table, -offset - radius, radius - offset, first_column, S)
         a += 1

@@ -53,12 +53,7 @@ def _input_refusal(input: Tensor) -> str | None:
 
 def installation_refusal(kind: str, index: int | None, dtype: torch.dtype) -> str | None:
     """Why Triton does not work for a dtype on a device, whatever the input, or None where it does."""
-    if find_spec('triton') is None:
-        return 'triton is not installed'
     device = torch.device(kind) if index is None else torch.device(kind, index)
-    if kind == 'cuda' and torch.cuda.get_device_capability(device) < LEAST_CAPABILITY:
-        name, least = torch.cuda.get_device_name(device), '.'.join(map(str, LEAST_CAPABILITY))
-        return f'it needs compute capability {least}, but {name} has less'
     return settled((device, dtype), partial(_try, device, dtype))
 
 
@@ -143,6 +138,11 @@ def _compile(
 
 def _try(device: torch.device, dtype: torch.dtype) -> str | None:
     """Run every kernel once on a small problem and compare: what is missing or broken shows only when they run."""
+    if find_spec('triton') is None:
+        return 'triton is not installed'
+    if device.type == 'cuda' and torch.cuda.get_device_capability(device) < LEAST_CAPABILITY:
+        name, least = torch.cuda.get_device_name(device), '.'.join(map(str, LEAST_CAPABILITY))
+        return f'it needs compute capability {least}, but {name} has less'
     with torch.inference_mode(False):
         wrong = max(_error(shape, device, dtype) for shape in TRIALS)
     return None if wrong <= DTYPES[dtype] else f'its trial is wrong by {wrong:.0e} of the largest value'

@@ -1,20 +1,16 @@
 """The model against kernels that were counted by hand, and what it says of the present ones."""
 
 import json
-import os
 import sys
 from pathlib import Path
 
 import pytest
 from children import run
+from compiled_kernels import MARKS, environment
 
 pytest.importorskip('triton', reason='triton is not installed')
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.processes,
-    pytest.mark.skipif(sys.platform != 'linux', reason='Triton compiles for CUDA on Linux alone'),
-]
+pytestmark = MARKS
 
 #: Copies of the kernels of 1daaa60 by hand.
 BY_HAND = {'a_forward': 30, 'a_weight_gradient': 74, 'b_forward': 195, 'd_forward': 66}
@@ -26,9 +22,7 @@ NET_BY_HAND = {'evaluation': 17.6, 'training': 53.8}
 
 @pytest.fixture(scope='module')
 def predicted():
-    environment = {name: value for name, value in os.environ.items() if name != 'TRITON_INTERPRET'}
-    environment['PYTHONPATH'] = str(Path(__file__).parents[3])
-    done = run([sys.executable, Path(__file__).with_name('predicting.py')], env=environment)
+    done = run([sys.executable, Path(__file__).with_name('predicting.py')], env=environment())
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
 

@@ -1,24 +1,20 @@
 """Every configuration of the Triton kernels becomes machine code, without a GPU, that spills no register."""
 
-import json
-import os
-import subprocess
 import sys
 from collections import Counter
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from children import LIMIT, run, started
+from children import run
+from compiled_kernels import MARKS, compiled_by, environment
 
 pytest.importorskip('triton', reason='triton is not installed')
 
-pytestmark = [pytest.mark.slow, pytest.mark.processes]
+pytestmark = MARKS
 
 SCRIPT = Path(__file__).with_name('triton_compiler.py')
 #: Shared memory that a program can have, bytes (CUDA C++ programming guide, table of compute capabilities).
 SHARED_MEMORY = {80: 163 << 10, 90: 227 << 10}
-PROCESSES = 2
 #: By tiles, dtype and arithmetic, alignment, bias, and sums or parts of maps. Bands are for sm_90, in half precision.
 CONFIGURATIONS = {
     80: {'correlate_rows': 60, 'weight_gradient': 38, 'correlate_maps': 12, 'shift_taps': 3, 'row_sums': 3},
@@ -37,21 +33,7 @@ CONFIGURATIONS = {
 @pytest.fixture(scope='module')
 def compiled():
     """Every configuration, as dicts, by compute capability."""
-    environment = {name: value for name, value in os.environ.items() if name != 'TRITON_INTERPRET'}
-    environment['PYTHONPATH'] = str(SCRIPT.parents[3])
-    options = {'env': environment, 'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE}
-    found = {}
-    for capability in SHARED_MEMORY:
-        with ExitStack() as stack:
-            processes = [
-                stack.enter_context(started([sys.executable, SCRIPT, capability, part, PROCESSES], **options))
-                for part in range(PROCESSES)
-            ]
-            outputs = [process.communicate(timeout=LIMIT) for process in processes]
-        for process, (_, error) in zip(processes, outputs, strict=True):
-            assert process.returncode == 0, error[-3000:]
-        found[capability] = [json.loads(line) for output, _ in outputs for line in output.splitlines()]
-    return found
+    return {capability: compiled_by(SCRIPT, capability) for capability in SHARED_MEMORY}
 
 
 @pytest.mark.parametrize('capability', SHARED_MEMORY)
@@ -174,11 +156,8 @@ assert triton_support.compile_refusal(0, torch.bfloat16, (2, 3, 40, 56), segment
 """
 
 
-@pytest.mark.skipif(sys.platform != 'linux', reason='Triton compiles for CUDA on Linux alone')
 def test_a_call_is_compiled_before_it(tmp_path):
-    environment = {name: value for name, value in os.environ.items() if name != 'TRITON_INTERPRET'}
-    environment |= {'PYTHONPATH': str(SCRIPT.parents[3]), 'TRITON_CACHE_DIR': str(tmp_path)}
-    done = run([sys.executable, '-c', PRETENDED], env=environment)
+    done = run([sys.executable, '-c', PRETENDED], env=environment() | {'TRITON_CACHE_DIR': str(tmp_path)})
     assert done.returncode == 0, done.stderr
     # with the bias and without, and the taps and the gradient that both need
     names = sorted(path.stem for path in tmp_path.rglob('*.cubin'))
