@@ -9,6 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pelk_mm.apis.test import evaluate  # noqa: E402
 from pelk_mm.utils.cli import add_common_arguments, run_tool  # noqa: E402
+from pelk_mm.utils.processes import launcher_of  # noqa: E402
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:
@@ -36,4 +37,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_tool(lambda: main(sys.argv[1:])))
+    sys.exit(run_tool(lambda: main(sys.argv[1:]), launcher_of(sys.argv)))

@@ -1,7 +1,8 @@
 """The work of ``tools/train.py``: one way to train classifiers, segmentors and detectors."""
 
-import signal
 from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -9,6 +10,7 @@ from mmengine.config import Config
 from ..checkpoints.loading import find_latest_checkpoint
 from ..checkpoints.reading import read_checkpoint, safe_loading
 from ..engine.config import (
+    checkpoint_folders,
     enable_amp,
     enable_auto_scale_lr,
     fit_to_device_with_notes,
@@ -16,13 +18,18 @@ from ..engine.config import (
     set_dataloader_defaults,
     set_work_dir,
 )
-from ..engine.launch import check_launch, is_first_process
+from ..engine.launch import check_launch
+from ..engine.run_lock import run_lock
 from ..engine.runner.runner import SafeRunner, build_runner
-from ..preflight.files import check_checkpoints, check_data, check_work_dir, note_random_start
+from ..preflight.files import check_checkpoints, check_data, note_random_start
 from ..preflight.loaders import check_loaders
 from ..preflight.pretrained import check_pretrained
 from ..preflight.visualizers import check_vis_backends, enable_tensorboard
-from ..utils.errors import ConfigError, InterruptedTrainingError, naming
+from ..preflight.work_dir import check_work_dir
+from ..utils.errors import ConfigError, InterruptedTrainingError, doing, naming
+from ..utils.interrupts import stopped_by
+from ..utils.processes import is_first_process
+from ..utils.removal import identify
 
 
 def train(
@@ -60,10 +67,10 @@ def train(
 
     Raises:
         UserError: One of its kinds, for whatever the caller can put right.
-        InterruptedTrainingError: After Ctrl-C, naming the last whole checkpoint.
+        InterruptedTrainingError: After Ctrl-C or another signal to end, naming the last whole checkpoint.
     """
     check_launch(launcher)
-    with safe_loading(trust_checkpoint):
+    with safe_loading(trust_checkpoint), doing(f'training with {config}'):
         cfg = load_config(config, cfg_options)
         _require_training(cfg)
         cfg.launcher = launcher
@@ -79,17 +86,28 @@ def train(
             enable_tensorboard(cfg)
         check_vis_backends(cfg)
         notes = fit_to_device_with_notes(cfg)
+        first = is_first_process(launcher)
+        with run_lock(cfg.work_dir, notes.append) if first else nullcontext():
+            return _train(cfg, resume, overwrite, trust_checkpoint, notes, first, resume_command)
+
+
+def _train(
+    cfg: Config, resume: str | None, overwrite: bool, trust: bool, notes: list[str], first: bool, resume_command: str
+) -> SafeRunner:
+    """Check, build and train in a work directory that is this run's own."""
+    replaced: dict[Path, list[int]] = {}
+    try:
         notes += _choose_start(cfg, resume)
         notes += note_random_start(cfg)
         loaders = [name for name in ('train_dataloader', 'val_dataloader') if cfg.get(name) is not None]
         check_data(cfg, loaders)
-        replaced, pretrained = [], {}
-        if is_first_process():
+        pretrained = {}
+        if first:
             replaced = check_work_dir(cfg, resume is not None or cfg.resume, overwrite)
-            pretrained = check_checkpoints(cfg, trust_checkpoint)
+            pretrained = check_checkpoints(cfg, trust)
             if cfg.get('load_from') and '://' not in cfg.load_from:
-                read_checkpoint(cfg.load_from, trust=trust_checkpoint)
-        runner = build_runner(cfg, trust_checkpoint, notes, replaced)
+                read_checkpoint(cfg.load_from, trust=trust)
+        runner = build_runner(cfg, trust, notes, replaced)
         if not cfg.resume:
             check_pretrained(runner.model, pretrained)
         check_loaders(runner, loaders)
@@ -100,15 +118,13 @@ def train(
                 f'--overwrite: {len(replaced)} checkpoint(s) of an earlier run in {runner.work_dir} will be removed '
                 f'when this run has saved its first one: {", ".join(file.name for file in replaced)}'
             )
-        try:
+        with doing(f'training with {cfg.filename}', runner.log_dir):
             runner.train()
-        except KeyboardInterrupt as interrupt:
-            # Launchers send the signal a second time, which must not cut the message off.
-            handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-            message = _after_interrupt(runner, resume_command)
-            signal.signal(signal.SIGINT, handler)
-            raise InterruptedTrainingError(message) from interrupt
-    return runner
+        return runner
+    except BaseException as error:  # also what a library has made of a signal
+        if isinstance(error, KeyboardInterrupt) or stopped_by() is not None:
+            raise InterruptedTrainingError(_after_interrupt(cfg, replaced, resume_command)) from error
+        raise
 
 
 def _require_training(cfg: Config) -> None:
@@ -127,7 +143,7 @@ def _choose_start(cfg: Config, resume: str | None) -> list[str]:
     if resume != 'auto':
         cfg.resume, cfg.load_from = True, resume
         return []
-    latest = find_latest_checkpoint(cfg.work_dir)
+    latest = find_latest_checkpoint(*checkpoint_folders(cfg))
     cfg.resume = latest is not None
     if latest is None:
         return [f'--resume: no checkpoint in {cfg.work_dir} yet, starting from the beginning']
@@ -135,10 +151,11 @@ def _choose_start(cfg: Config, resume: str | None) -> list[str]:
     return [f'--resume: going on from {latest}']
 
 
-def _after_interrupt(runner: SafeRunner, resume_command: str) -> str:
-    last = runner.last_whole_checkpoint()
+def _after_interrupt(cfg: Config, replaced: Mapping[Path, list[int]], resume_command: str) -> str:
+    last = find_latest_checkpoint(*checkpoint_folders(cfg))
     if last is None:
-        return f'no checkpoint had been saved in {runner.work_dir}; start again with the same command'
-    if runner.replaced:
+        return f'no checkpoint had been saved in {cfg.work_dir}; start again with the same command'
+    last = last.resolve()
+    if any(identify(path) == identity for path, identity in replaced.items()):
         return f'this run had saved no checkpoint; those of the earlier run are whole, the last is {last}'
-    return f'the last whole checkpoint is {last}; go on with: {resume_command}'
+    return f'the last whole checkpoint is {last}; resume with: {resume_command}'

@@ -54,22 +54,28 @@ def load_weights(model: nn.Module, checkpoint: dict, source: str, demand_all: bo
     )
 
 
-def find_latest_checkpoint(folder: str | os.PathLike[str]) -> Path | None:
+def find_latest_checkpoint(folder: str | os.PathLike[str], *others: str | os.PathLike[str]) -> Path | None:
     """Find the checkpoint that ``--resume`` goes on from.
 
     That is the one ``last_checkpoint`` names, also when the folder has been moved since; without it the newest
-    ``.pth`` file that is not a ``best_*`` one, since those lack the optimizer's state.
+    ``.pth`` file that is not a ``best_*`` one, since those lack the optimizer's state. Of what ``last_checkpoint``
+    holds only the name counts: no path in it leads out of the folders.
+
+    Args:
+        folder: The work directory.
+        *others: More folders to look in, such as one that the checkpoint hook writes to.
 
     Returns:
         The file, or None where there is none.
     """
-    folder = Path(folder)
-    record = folder / 'last_checkpoint'
-    if record.is_file() and (text := record.read_text().strip()):
-        for file in (Path(text), folder / Path(text).name):
-            if file.is_file():
+    folders = [Path(folder), *map(Path, others)]
+    record = folders[0] / 'last_checkpoint'
+    if record.is_file() and (name := Path(record.read_text(errors='replace').strip()).name):
+        for file in (place / name for place in reversed(folders)):
+            if os.path.isfile(file):  # unlike the method of Path false, not an error, for a name that cannot be
                 return file
-    files = [file for file in folder.glob('*.pth') if not file.name.startswith('best_')]
+    files = [file for place in folders for file in place.glob('*.pth') if os.path.isfile(file)]
+    files = [file for file in files if not file.name.startswith('best_')]
     return max(files, key=lambda file: file.stat().st_mtime, default=None)
 
 

@@ -83,6 +83,23 @@ def set_work_dir(cfg: Config, work_dir: str | None) -> None:
         cfg.work_dir = str(Path('work_dirs') / Path(cfg.filename).stem)
 
 
+def checkpoint_folders(cfg: Config) -> list[Path]:
+    """List where a run keeps its checkpoints: the work directory, then the ``out_dir`` of its checkpoint hook.
+
+    A hook's ``out_dir`` on a remote back-end (``s3://...``) is left out.
+    """
+    folders = [Path(cfg.work_dir)]
+    out_dir = str((checkpoint_hook(cfg).get('out_dir')) or '')
+    if out_dir and '://' not in out_dir:
+        folders.append(Path(out_dir, folders[0].name))
+    return folders
+
+
+def checkpoint_hook(cfg: Config) -> Mapping[str, Any]:
+    """Return the settings of a config's checkpoint hook; empty where there is none."""
+    return (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+
+
 def set_dataloader_defaults(cfg: Config) -> None:
     """Give mmpretrain's dataloaders the settings that its own tools give them; its configs count on those."""
     if cfg.get('default_scope') != 'mmpretrain':

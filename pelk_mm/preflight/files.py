@@ -1,4 +1,4 @@
-"""Whether the files, folders and checkpoints that a config names are there, and the work directory free."""
+"""Whether the files, folders and checkpoints that a config names are there."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from ..checkpoints.deploy import is_deployed
 from ..checkpoints.reading import read_checkpoint
-from ..utils.errors import CheckpointError, DataError, OutputError
+from ..utils.errors import CheckpointError, DataError
 from .walk import datasets_below, parts_of, pretrained_files
 
 
@@ -110,39 +110,6 @@ def note_random_start(cfg: Config) -> list[str]:
         'No pretrained checkpoint: training from scratch, far below what this recipe is for. '
         'Name one with PELK_MM_PRETRAINED=FILE before the command'
     ]
-
-
-def check_work_dir(cfg: Config, resume: bool, overwrite: bool) -> list[Path]:
-    """See whether an earlier run has left checkpoints where this one will write.
-
-    Args:
-        cfg: The config; its work directory and the ``out_dir`` of its checkpoint hook are looked at.
-        resume: The run goes on from an earlier one.
-        overwrite: The run replaces an earlier one. Nothing is removed here.
-
-    Returns:
-        The checkpoints to be replaced, resolved; empty unless ``overwrite``.
-
-    Raises:
-        OutputError: If there are checkpoints and neither flag is given, or both are.
-    """
-    if resume and overwrite:
-        raise OutputError('--resume goes on with the checkpoints that --overwrite replaces: pass one of them')
-    work_dir = Path(cfg.work_dir)
-    if work_dir.exists() and not work_dir.is_dir():
-        raise OutputError(f'work directory {work_dir} is a file')
-    folders = [work_dir]
-    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
-    if hook.get('out_dir') and not _is_remote(hook['out_dir']):
-        folders.append(Path(hook['out_dir'], work_dir.name))
-    found = sorted(file.resolve() for folder in folders for file in folder.glob('*.pth'))
-    if found and not (resume or overwrite):
-        names = ', '.join(file.name for file in found[:3]) + (', ...' if len(found) > 3 else '')
-        raise OutputError(
-            f'work directory {work_dir} already holds {len(found)} checkpoint(s) ({names}): pass --resume to go on '
-            'from the last one, --overwrite to replace them, or another --work-dir'
-        )
-    return found if overwrite else []
 
 
 def _is_remote(path: str) -> bool:

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import nn
 
-from ..engine.launch import is_first_process
 from ..engine.runner.runner import SafeRunner
 from ..utils.errors import ConfigError, DataError, naming
+from ..utils.processes import is_first_process
 from .classes import check_same_classes
 from .coco import check_categories
 from .images import check_images
@@ -41,7 +41,7 @@ def check_loaders(runner: SafeRunner, names: Sequence[str]) -> None:
         DataError: If one is empty, or as one of :data:`CHECKS` or ``check_same_classes`` says.
     """
     datasets = [(name, _build(runner, name)) for name in names]
-    if not is_first_process():
+    if not is_first_process(runner.launcher):
         return
     for name, dataset in datasets:
         for check in CHECKS:

@@ -3,15 +3,24 @@
 import argparse
 import gc
 import os
-import signal
 import sys
+import tempfile
+import time
+import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import DictAction
 
-from .errors import InterruptedTrainingError, UserError
+from .errors import InterruptedTrainingError, UserError, folder_of, work_of
 from .files import DISK_FULL
+from .interrupts import raise_if_stopped, stopped_by, stopping_in_order
+from .processes import local_rank, rank
+
+#: The variable that names a folder where processes leave their last lines to the launcher that has started them.
+REPORTS = 'PELK_MM_REPORTS'
 
 
 class KeyValueAction(DictAction):
@@ -58,38 +67,89 @@ def add_common_arguments(parser: argparse.ArgumentParser, launcher: bool = False
         parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by launchers')
 
 
-def run_tool(main: Callable[[], int | None]) -> int:
+def run_tool(main: Callable[[], int | None], launcher: str = 'none') -> int:
     """Run ``main`` and turn what went wrong into one line on stderr and an exit status.
 
-    A :class:`~pelk_mm.utils.errors.UserError` gives its own status (2 for bad input, 1 for a failed write, 130 for
-    Ctrl-C), a full disk 1, a bare Ctrl-C 130. Anything else is a defect and keeps its traceback.
-    With several processes on a node only the first speaks, since all of them stop for the same reason.
+    A :class:`~pelk_mm.utils.errors.UserError` gives its own status (2 for bad input, 1 for a failed write), a signal
+    128 and its number (130 for Ctrl-C), a full disk 1. Anything else is a defect: status 1, a line that says what was
+    being done, and the traceback in a file. ``PELK_MM_LOG=debug`` shows tracebacks.
+    With several processes on a machine only the first speaks, since all of them stop for the same reason; for a defect
+    each does. Where ``tools/launch.py`` has started them, all leave their lines to it.
+
+    Args:
+        main: The tool's work.
+        launcher: What has started this process: 'none', 'pytorch', 'slurm' or 'mpi'.
 
     Returns:
         The exit status, for ``sys.exit``.
     """
-    try:
-        status = main() or 0
-        _leave_process_group()
-        return status
-    except UserError as error:
-        if isinstance(error, InterruptedTrainingError):
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-        report(f'{"interrupted" if error.exit_status == 130 else "error"}: {error}')
-        if os.environ.get('PELK_MM_LOG', '').lower() == 'debug' and error.__cause__ is not None:
+    with stopping_in_order():
+        try:
+            status = main() or 0
+            _leave_process_group()
+            raise_if_stopped()
+            return status
+        except SystemExit:
             raise
-        return error.exit_status
-    except KeyboardInterrupt:
-        # Launchers send the signal a second time, which must not cut the line off.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        report('interrupted')
-        return 130
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
+        except BaseException as error:
+            line, status, is_defect = _describe(error)
+            if os.environ.get('PELK_MM_LOG', '').lower() == 'debug' and (is_defect or error.__cause__ is not None):
+                report(line, launcher, is_defect)
+                raise
+            report(line + _keep_traceback(error) if is_defect else line, launcher, is_defect)
+            return status
+
+
+def report(line: str, launcher: str = 'none', from_all: bool = False) -> None:
+    """Say how this process ends: one line on stderr, from the first process of each machine.
+
+    Args:
+        line: What to say.
+        launcher: What has started this process.
+        from_all: Every process speaks.
+    """
+    text = f'{f"[rank {rank(launcher)}] " if rank(launcher) else ""}{" ".join(line.split())}\n'
+    folder = os.environ.get(REPORTS) if launcher == 'pytorch' else None
+    if folder is not None:
+        with suppress(OSError):
+            Path(folder, str(local_rank(launcher))).write_text(text)
+            return
+    if from_all or local_rank(launcher) == 0:
+        say(text.rstrip())
+
+
+def say(line: str) -> None:
+    """Write one line to stderr at once."""
+    sys.stderr.write(f'{line}\n')
+    sys.stderr.flush()
+
+
+def _describe(error: BaseException) -> tuple[str, int, bool]:
+    """What to say of an error, the exit status, and whether it is a defect."""
+    stop = stopped_by()
+    if isinstance(error, InterruptedTrainingError):
+        return f'{stop.word if stop else "interrupted"}: {error}', stop.exit_status if stop else 130, False
+    if stop is not None or isinstance(error, KeyboardInterrupt):
+        return (stop.word, stop.exit_status, False) if stop else ('interrupted', 130, False)
+    if isinstance(error, UserError):
+        return f'error: {error}', error.exit_status, False
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
         where = f' while writing {error.filename}' if error.filename else ''
-        report(f'error: {error.strerror}{where}: free some space and start again')
-        return 1
+        return f'error: {error.strerror}{where}: free some space and start again', 1, False
+    reason = str(error).strip().split('\n')[0] or 'no reason given'
+    return f'error: {work_of(error)} failed unexpectedly: {type(error).__name__}: {reason}', 1, True
+
+
+def _keep_traceback(error: BaseException) -> str:
+    """Write the traceback to a file; return the words that name it."""
+    name = f'pelk_mm_traceback_{time.strftime("%Y%m%d_%H%M%S")}_{os.getpid()}.txt'
+    text = ''.join(traceback.format_exception(type(error), error, error.__traceback__))
+    for folder in (folder_of(error), tempfile.gettempdir()):
+        if folder is not None:
+            with suppress(OSError, ValueError):
+                Path(folder, name).write_text(text)
+                return f' (traceback in {Path(folder, name)})'
+    return ' (PELK_MM_LOG=debug shows the traceback)'
 
 
 def _leave_process_group() -> None:
@@ -98,11 +158,3 @@ def _leave_process_group() -> None:
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
         gc.collect()  # a model wrapped for several processes refers to itself, and keeps the group alive
-
-
-def report(line: str) -> None:
-    """Write one line to stderr from the first process of each node."""
-    if os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', '0')) == '0':
-        rank = os.environ.get('RANK', '0')
-        sys.stderr.write(f'{"" if rank == "0" else f"[rank {rank}] "}{" ".join(line.split())}\n')
-        sys.stderr.flush()

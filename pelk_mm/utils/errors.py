@@ -1,7 +1,12 @@
 """Errors a user can act on. The command-line tools print them as one line; a library caller catches them by class."""
 
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+
+# Under these names an exception carries what was being done.
+_WORK, _FOLDER = '_pelk_mm_work', '_pelk_mm_folder'
 
 # What mmengine's registries and the constructors behind them raise for a wrong config.
 _BUILD_ERRORS = (
@@ -53,7 +58,7 @@ class SaveError(UserError):
 
 
 class InterruptedTrainingError(UserError):
-    """Ctrl-C, after everything that must stay whole has been left whole."""
+    """A signal such as that of Ctrl-C, after everything that must stay whole has been left whole."""
 
     exit_status = 130
 
@@ -76,6 +81,34 @@ def naming(what: str) -> Iterator[None]:
             f'cannot build {what}: {type(error).__name__}: {reason or "no reason given"} '
             '(PELK_MM_LOG=debug shows the traceback)'
         ) from error
+
+
+@contextmanager
+def doing(what: str, folder: str | os.PathLike[str] | None = None) -> Iterator[None]:
+    """Note on an exception that leaves the block what was being done, for the line a tool ends with.
+
+    Args:
+        what: Such as 'training with a.py'. The innermost block has the say.
+        folder: Where a traceback may be written.
+    """
+    try:
+        yield
+    except Exception as error:
+        notes = vars(error)
+        notes.setdefault(_WORK, what)
+        if folder is not None:
+            notes.setdefault(_FOLDER, folder)
+        raise
+
+
+def work_of(error: BaseException) -> str:
+    """What was being done when an exception was raised: what :func:`doing` noted, else the command."""
+    return vars(error).get(_WORK) or ' '.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])[:200]
+
+
+def folder_of(error: BaseException) -> str | os.PathLike[str] | None:
+    """The folder that :func:`doing` noted on an exception, or None."""
+    return vars(error).get(_FOLDER)
 
 
 def first_names(names: Sequence[str], count: int = 3) -> str:

@@ -3,7 +3,7 @@ import socket
 import pytest
 import torch
 
-from pelk_mm.engine.launch import check_devices, check_launch, check_port, is_first_process
+from pelk_mm.engine.launch import check_devices, check_launch, check_port, start_processes
 from pelk_mm.utils.errors import LaunchError
 
 
@@ -58,19 +58,41 @@ def test_launcher_without_its_environment(gpus, monkeypatch):
     check_launch('none')
     with pytest.raises(LaunchError, match=r'pytorch needs .*RANK, WORLD_SIZE.* bash tools/dist_train.sh'):
         check_launch('pytorch')
-    for name in names:
-        monkeypatch.setenv(name, '0')
+    for name, value in zip(names, ('0', '2', '0', 'localhost', '29500'), strict=True):
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv('PELK_MM_ALLOW_CPU', '1')
     check_launch('pytorch')
     for name in ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'):
-        monkeypatch.setenv(name, '0')
+        monkeypatch.setenv(name, '1' if name == 'SLURM_NTASKS' else '0')
     with pytest.raises(LaunchError, match='--launcher slurm needs GPUs'):
         check_launch('slurm')
 
 
-def test_is_first_process(monkeypatch):
-    for name in ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'):
-        monkeypatch.delenv(name, raising=False)
-    assert is_first_process()
-    monkeypatch.setenv('SLURM_PROCID', '3')
-    assert not is_first_process()
+@pytest.mark.parametrize(
+    ('name', 'value', 'message'),
+    [
+        ('RANK', '2', 'RANK must lie below WORLD_SIZE, which is 2, but is 2'),
+        ('RANK', '-1', "RANK must be a whole number, but is '-1'"),
+        ('WORLD_SIZE', '0', 'RANK must lie below WORLD_SIZE, which is 0, but is 0'),
+        ('LOCAL_RANK', 'abc', "LOCAL_RANK must be a whole number, but is 'abc'"),
+        ('LOCAL_RANK', '8', 'LOCAL_RANK must lie below LOCAL_WORLD_SIZE, which is 1, but is 8'),
+        ('MASTER_PORT', '0', 'PORT must lie between 1 and 65535, but got 0'),
+    ],
+)
+def test_numbers_that_cannot_be(gpus, monkeypatch, name, value, message):
+    gpus(0)
+    good = {'RANK': '0', 'WORLD_SIZE': '2', 'LOCAL_RANK': '0', 'LOCAL_WORLD_SIZE': '1', 'MASTER_ADDR': 'localhost'}
+    for key, text in {**good, 'MASTER_PORT': '29500', 'PELK_MM_ALLOW_CPU': '1', name: value}.items():
+        monkeypatch.setenv(key, text)
+    with pytest.raises(LaunchError, match=message):
+        check_launch('pytorch')
+
+
+@pytest.mark.parametrize(
+    ('machines', 'number', 'message'),
+    [(0, 0, r'\(NNODES\) must be at least 1, but got 0'), (2, 2, 'NODE_RANK must lie between 0 and 1.* but got 2')],
+)
+def test_machines_that_cannot_be(gpus, machines, number, message):
+    gpus(1)
+    with pytest.raises(LaunchError, match=message):
+        start_processes('none.py', [], 1, nnodes=machines, node_rank=number)

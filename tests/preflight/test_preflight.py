@@ -2,8 +2,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from pelk_mm.preflight.files import check_checkpoints, check_data, check_work_dir
-from pelk_mm.utils.errors import CheckpointError, DataError, OutputError
+from pelk_mm.preflight.files import check_checkpoints, check_data
+from pelk_mm.utils.errors import CheckpointError, DataError
 
 PREFIX = {'img_path': 'images/training', 'seg_map_path': 'annotations/training'}
 
@@ -41,28 +41,6 @@ def test_wrapped_data_sets_and_other_layouts(tmp_path):
     check_data(make({'type': 'CIFAR10', 'data_root': str(tmp_path), 'data_prefix': ''}), ['train_dataloader'])
     with pytest.raises(DataError, match='data_prefix of train_dataloader'):
         check_data(make({'type': 'X', 'data_root': str(tmp_path), 'data_prefix': 'train'}), ['train_dataloader'])
-
-
-def test_work_dir_with_checkpoints(tmp_path):
-    cfg = Config({'work_dir': str(tmp_path / 'run')})
-    assert check_work_dir(cfg, resume=False, overwrite=False) == []
-    (tmp_path / 'run').mkdir()
-    (tmp_path / 'run' / '20260101.log').touch()
-    assert check_work_dir(cfg, resume=False, overwrite=False) == []
-    (tmp_path / 'run' / 'iter_5.pth').touch()
-    with pytest.raises(OutputError, match=r'already holds 1 checkpoint\(s\) \(iter_5.pth\): .*--resume.*--overwrite'):
-        check_work_dir(cfg, resume=False, overwrite=False)
-    assert check_work_dir(cfg, resume=True, overwrite=False) == []
-    assert check_work_dir(cfg, resume=False, overwrite=True) == [tmp_path / 'run' / 'iter_5.pth']
-    assert (tmp_path / 'run' / 'iter_5.pth').exists()
-    with pytest.raises(OutputError, match='--resume goes on with the checkpoints that --overwrite replaces'):
-        check_work_dir(cfg, resume=True, overwrite=True)
-    # The checkpoint hook may write elsewhere.
-    (tmp_path / 'big' / 'run').mkdir(parents=True)
-    (tmp_path / 'run' / 'iter_5.pth').rename(tmp_path / 'big' / 'run' / 'iter_5.pth')
-    cfg.default_hooks = {'checkpoint': {'type': 'CheckpointHook', 'out_dir': str(tmp_path / 'big')}}
-    with pytest.raises(OutputError, match='already holds 1'):
-        check_work_dir(cfg, resume=False, overwrite=False)
 
 
 def test_pretrained_weights_are_read_beforehand(tmp_path):

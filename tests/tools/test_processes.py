@@ -60,7 +60,7 @@ def test_ctrl_c_leaves_a_whole_checkpoint_and_resume_goes_on(toy_config, tmp_pat
     assert process.returncode == 130
     line = err.strip().split('\n')[-1]
     last = Path((tmp_path / 'work_dirs/toy/last_checkpoint').read_text())
-    assert line.startswith(f'interrupted: the last whole checkpoint is {last}; go on with: python ')
+    assert line.startswith(f'interrupted: the last whole checkpoint is {last}; resume with: python ')
     assert line.endswith('tools/train.py toy.py --cfg-options train_cfg.max_epochs=1000 --resume')
     assert 'Traceback' not in err
     assert not list(last.parent.glob('.*partial'))
@@ -118,6 +118,7 @@ def test_checks_before_launching(toy_config, capsys, monkeypatch):
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
     started = []
     monkeypatch.setattr('torch.distributed.run.run', started.append)
+    monkeypatch.setattr('pelk_mm.engine.launch.meet', lambda *_: None)
     assert run('launch.py', '--gpus', 8, 'train.py', 'toy.py') == 2
     assert capsys.readouterr().err == 'error: 8 GPUs asked for, but this machine has 2\n'
     assert run('launch.py', '--gpus', 2, 'train.py', 'none.py') == 2

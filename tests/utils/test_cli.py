@@ -1,12 +1,13 @@
 import argparse
 import errno
 import signal
+import sys
 
 import pytest
 import torch
 
-from pelk_mm.utils.cli import KeyValueAction, add_common_arguments, run_tool
-from pelk_mm.utils.errors import ConfigError, InterruptedTrainingError, SaveError
+from pelk_mm.utils.cli import REPORTS, KeyValueAction, add_common_arguments, run_tool
+from pelk_mm.utils.errors import ConfigError, InterruptedTrainingError, SaveError, doing
 
 
 @pytest.fixture(autouse=True)
@@ -73,21 +74,51 @@ class TestKeyValueAction:
         assert capsys.readouterr().err.endswith(f': error: argument --cfg-options: {message}\n')
 
 
-def test_success_and_defects():
+def test_success():
     assert run_tool(lambda: None) == 0
     assert run_tool(lambda: 1) == 1
+
+
+def test_a_defect_is_a_line_that_names_its_traceback(capsys, monkeypatch, tmp_path):
+    def main():
+        with doing('training with a.py', tmp_path):
+            raise ZeroDivisionError('integer division by zero')
+
+    assert run_tool(main) == 1
+    err = capsys.readouterr().err
+    assert err.startswith('error: training with a.py failed unexpectedly: ZeroDivisionError: integer division')
+    assert err.count('\n') == 1
+    (file,) = tmp_path.glob('pelk_mm_traceback_*.txt')
+    assert err.endswith(f' (traceback in {file})\n')
+    assert 'in main\n    raise ZeroDivisionError(' in file.read_text()
+    # nowhere to write, and nothing noted: the command is named
+    monkeypatch.setattr(sys, 'argv', ['tools/some_tool.py', 'a.py'])
+    monkeypatch.setattr('tempfile.gettempdir', lambda: str(tmp_path / 'none'))
+    assert run_tool(lambda: 1 // 0) == 1
+    err = capsys.readouterr().err
+    assert err.startswith('error: some_tool.py a.py failed unexpectedly: ZeroDivisionError: ')
+    assert err.endswith(' (PELK_MM_LOG=debug shows the traceback)\n')
+    monkeypatch.setenv('PELK_MM_LOG', 'debug')
     with pytest.raises(ZeroDivisionError):
         run_tool(lambda: 1 // 0)
 
 
-def test_only_the_first_process_of_a_node_speaks(capsys, monkeypatch):
+def test_only_the_first_process_of_a_machine_speaks(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv('LOCAL_RANK', '1')
-    assert run_tool(raising(ConfigError('x'))) == 2
+    assert run_tool(raising(ConfigError('x')), 'pytorch') == 2
     assert capsys.readouterr().err == ''
+    assert run_tool(raising(ValueError('x')), 'pytorch') == 1  # a defect may be that of one process
+    assert 'failed unexpectedly: ValueError: x' in capsys.readouterr().err
+    assert run_tool(raising(ConfigError('x'))) == 2  # a variable left over from elsewhere
+    assert capsys.readouterr().err == 'error: x\n'
     monkeypatch.setenv('LOCAL_RANK', '0')
     monkeypatch.setenv('RANK', '8')
-    run_tool(raising(ConfigError('x')))
+    run_tool(raising(ConfigError('x')), 'pytorch')
     assert capsys.readouterr().err == '[rank 8] error: x\n'
+    monkeypatch.setenv(REPORTS, str(tmp_path))
+    run_tool(raising(ConfigError('x')), 'pytorch')
+    assert capsys.readouterr().err == ''
+    assert (tmp_path / '0').read_text() == '[rank 8] error: x\n'
 
 
 def test_debug_shows_the_cause(monkeypatch):

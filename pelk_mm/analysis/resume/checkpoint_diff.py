@@ -11,9 +11,9 @@ from mmengine.logging import HistoryBuffer
 
 from ...checkpoints.reading import read_checkpoint
 
-# Names, paths and clock times, which differ between any two runs.
+# Names, paths, clock times and times of files, which differ between any two runs.
 _VOLATILE = re.compile(
-    r'meta\.(time|cfg|config|experiment_name|run_state\.settings\.config\.work_dir)$'
+    r'meta\.(time|cfg|config|experiment_name|run_state\.(files|settings\.config\.work_dir))$'
     r'|message_hub\.runtime_info\.(cfg|experiment_name|eta|last_ckpt|best_ckpt.*)$'
     r'|message_hub\.(log_scalars|resumed_keys)\.(train|val)/(.*/)?(data_)?time$'
 )

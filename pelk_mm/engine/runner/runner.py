@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
@@ -23,8 +25,14 @@ from torch import nn
 from ...checkpoints.deploy import is_deployed, switch_to_deploy
 from ...checkpoints.loading import find_latest_checkpoint, load_weights
 from ...checkpoints.reading import read_checkpoint, safe_loading
+from ...utils.cli import say
 from ...utils.errors import CheckpointError, SaveError, naming
 from ...utils.files import DISK_FULL, atomic_path
+from ...utils.interrupts import raise_if_stopped
+from ...utils.processes import local_rank, rank
+from ...utils.removal import remove_if_unchanged
+from ..config import checkpoint_folders
+from ..meeting import WAIT_AT_MOST, meet
 from .checkpoint_hook import SafeCheckpointHook
 from .loops import ResumableEpochLoop, ResumableIterLoop
 from .run_settings import check_settings, flatten
@@ -47,8 +55,8 @@ class SafeRunner(Runner):
 
     Args:
         trust_checkpoint: Unpickle checkpoints without restriction.
-        replaced: Checkpoints of an earlier run in the same folder. They are removed when this run has saved its first
-            one, not before.
+        replaced: Checkpoints of an earlier run in the same folder, and what ``identify`` says of them. They are
+            removed when this run has saved its first one, not before, and only if they are still the same files.
         *args, **kwargs: mmengine's own.
 
     Attributes:
@@ -57,10 +65,14 @@ class SafeRunner(Runner):
     """
 
     def __init__(
-        self, *args: Any, trust_checkpoint: bool = False, replaced: Sequence[Path] = (), **kwargs: Any
+        self,
+        *args: Any,
+        trust_checkpoint: bool = False,
+        replaced: Mapping[Path, list[int]] | None = None,
+        **kwargs: Any,
     ) -> None:
         self.trust_checkpoint = trust_checkpoint
-        self.replaced = list(replaced)
+        self.replaced = dict(replaced or {})
         self.resumed_state: dict[str, Any] | None = None
         self._starting: str | None = None
         # Before anything is built: building changes the config here and there.
@@ -68,7 +80,9 @@ class SafeRunner(Runner):
         super().__init__(*args, **kwargs)
 
     @classmethod
-    def from_cfg(cls, cfg: Config, trust_checkpoint: bool = False, replaced: Sequence[Path] = ()) -> SafeRunner:
+    def from_cfg(
+        cls, cfg: Config, trust_checkpoint: bool = False, replaced: Mapping[Path, list[int]] | None = None
+    ) -> SafeRunner:
         """Build a runner from a config; the other arguments are those of the class."""
         # mmengine's own builds `cls(...)` with what it reads from the config
         build = Runner.from_cfg.__func__  # type: ignore[attr-defined]
@@ -144,7 +158,7 @@ class SafeRunner(Runner):
 
     def last_whole_checkpoint(self) -> Path | None:
         """Find the checkpoint that ``--resume`` would go on from."""
-        return find_latest_checkpoint(self.work_dir)
+        return find_latest_checkpoint(self.work_dir, *checkpoint_folders(self.cfg)[1:])
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         """Save a checkpoint; the arguments are mmengine's.
@@ -163,10 +177,10 @@ class SafeRunner(Runner):
                 super().save_checkpoint(str(partial.parent), partial.name, *args, **kwargs)
         except OSError as error:
             raise SaveError(self._describe_failed_save('checkpoint', target, error)) from error
-        for old in self.replaced:
-            if old != target.resolve():
-                old.unlink(missing_ok=True)
-        self.replaced = []
+        for old, identity in self.replaced.items():
+            if old != target.absolute():
+                remove_if_unchanged(old, identity)
+        self.replaced = {}
 
     def load_checkpoint(
         self,
@@ -245,8 +259,19 @@ class SafeRunner(Runner):
         with naming('the initial weights (init_cfg)'):
             super()._init_model_weights()
 
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """Call all hooks, unless a signal has asked the run to end and some library has swallowed that."""
+        raise_if_stopped()
+        super().call_hook(fn_name, **kwargs)
+
     def setup_env(self, env_cfg: dict) -> None:
-        """Set up the environment, with several CPU processes where there is no GPU."""
+        """Set up the environment: say whom it waits for, and use several CPU processes where there is no GPU.
+
+        Raises:
+            LaunchError: If another process does not come.
+        """
+        if self.launcher == 'pytorch' and not is_distributed():
+            self._meeting = _meet_others((env_cfg.get('dist_cfg') or {}).get('timeout'))
         if self.distributed and not torch.cuda.is_available() and not is_distributed():
             # mmengine's own way selects a GPU first, and fails without one.
             torch.distributed.init_process_group(backend='gloo')
@@ -307,8 +332,28 @@ class SafeRunner(Runner):
         return f'cannot write {what} {target}: {error.strerror or error}{free}; {kept}'
 
 
+def _meet_others(timeout: float | None) -> Any:
+    """Wait for the other processes that the launcher has started, ``timeout`` seconds at most."""
+    number, local = rank('pytorch'), local_rank('pytorch')
+
+    def tell(line: str, missing: Sequence[int]) -> None:
+        if local == 0 or number - local in missing:  # the first process of a machine speaks for it, if it is there
+            say(line)
+
+    return meet(
+        'process',
+        number,
+        int(os.environ['WORLD_SIZE']),
+        os.environ['MASTER_ADDR'],
+        int(os.environ['MASTER_PORT']),
+        opens=number == 0 and os.environ.get('TORCHELASTIC_USE_AGENT_STORE') != 'True',
+        tell=tell,
+        at_most=WAIT_AT_MOST if timeout is None else timedelta(seconds=timeout),
+    )
+
+
 def build_runner(
-    cfg: Config, trust_checkpoint: bool, notes: Sequence[str] = (), replaced: Sequence[Path] = ()
+    cfg: Config, trust_checkpoint: bool, notes: Sequence[str] = (), replaced: Mapping[Path, list[int]] | None = None
 ) -> SafeRunner:
     """Build the runner with its model and hooks; ``notes`` go to its log, the rest is :class:`SafeRunner`'s.
 

@@ -12,6 +12,7 @@ from mmengine.registry import HOOKS
 
 from pelk_mm.apis.train import train
 from pelk_mm.checkpoints.reading import read_checkpoint
+from pelk_mm.engine.run_lock import LOCK_NAME
 from pelk_mm.engine.runner.checkpoint_hook import SafeCheckpointHook
 from pelk_mm.utils.errors import InterruptedTrainingError, SaveError
 from pelk_mm.utils.files import atomic_path, save_atomic
@@ -24,7 +25,8 @@ ROTATING = {
 
 
 def checkpoints(folder='work_dirs/toy'):
-    return sorted(path.name for path in Path(folder).iterdir() if path.is_file() and path.suffix != '.py')
+    kept = (path for path in Path(folder).iterdir() if path.is_file() and path.suffix != '.py')
+    return sorted(path.name for path in kept if path.name != LOCK_NAME)
 
 
 @HOOKS.register_module(force=True)
@@ -141,7 +143,7 @@ def test_interruption_names_the_checkpoint_and_resume_goes_on(toy_config):
         train(toy_config, cfg_options=interrupt, resume_command='train again')
     assert caught.value.exit_status == 130
     path = Path('work_dirs/toy/epoch_1.pth').resolve()
-    assert str(caught.value) == f'the last whole checkpoint is {path}; go on with: train again'
+    assert str(caught.value) == f'the last whole checkpoint is {path}; resume with: train again'
 
     starts = []
 
