@@ -92,6 +92,10 @@ class Training:
             if process.pid is not None and process.exitcode is None:
                 kill_tree(process.pid)  # with the workers that load its data
 
+    def send_signal(self, number):
+        for process in self.processes:
+            os.kill(process.pid, number)
+
     def wait(self, timeout=LIMIT):
         for process in self.processes:
             process.join(timeout)

@@ -75,8 +75,12 @@ def run_lock(folder: str | os.PathLike[str], warn: Callable[[str], None]) -> Ite
 
 
 def _read_owner(file: Path) -> str:
-    with suppress(OSError):
-        return ' '.join(file.read_text(errors='replace')[:200].split()) or 'it has just started'
+    for _ in range(20):  # the owner writes its name once it has the lock
+        with suppress(OSError):
+            owner = ' '.join(file.read_text(errors='replace')[:200].split())
+            if owner:
+                return owner
+        time.sleep(0.05)
     return 'its name cannot be read'
 
 

@@ -1,6 +1,7 @@
 """Kill the training of a config at random moments, resume it, and compare its end with that of a run never killed."""
 
 import argparse
+import signal
 import subprocess
 import sys
 import time
@@ -39,11 +40,21 @@ def main(argv: Sequence[str]) -> int:
         '--work-dir', default='work_dirs/check_resume', help='new folder for the runs (default: %(default)s)'
     )
     parser.add_argument('--gpus', type=int, help='processes, as for dist_train.sh (default: train.py by itself)')
+    parser.add_argument(
+        '--signals',
+        nargs='+',
+        default=['SIGKILL'],
+        metavar='NAME',
+        help='what ends them, in turn, such as SIGKILL SIGTERM SIGINT (default: SIGKILL)',
+    )
     parser.add_argument('--seed', type=int, default=0, help='seed of the moments (default: 0)')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='as for train.py')
     args = parser.parse_args(argv)
     if args.kills < 1:
         raise ConfigError(f'--kills must be at least 1, but got {args.kills}')
+    unknown = [name for name in args.signals if name not in signal.Signals.__members__]
+    if unknown:
+        raise ConfigError(f'--signals takes names such as SIGKILL and SIGTERM, but got {unknown[0]}')
     load_config(args.config)
     folder = Path(args.work_dir)
     log = folder.with_name(f'{folder.name}.log')
@@ -59,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
     print(f'The trainings run in {folder}; what they print goes to {log}', flush=True)
     failures = 0
     began = time.monotonic()
-    for number, verdict in enumerate(kill_and_compare(start, folder, args.kills, args.seed), 1):
+    for number, verdict in enumerate(kill_and_compare(start, folder, args.kills, args.seed, args.signals), 1):
         print(f'kill {number:2}: {verdict}', flush=True)
         failures += bool(verdict.differences)
     print(
