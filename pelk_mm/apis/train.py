@@ -21,6 +21,7 @@ from ..engine.runner.runner import SafeRunner, build_runner
 from ..preflight.files import check_checkpoints, check_data, check_work_dir, note_random_start
 from ..preflight.loaders import check_loaders
 from ..preflight.pretrained import check_pretrained
+from ..preflight.settings import check_settings
 from ..preflight.visualizers import check_vis_backends, enable_tensorboard
 from ..utils.errors import ConfigError, InterruptedTrainingError, naming
 
@@ -67,10 +68,11 @@ def train(
         cfg = load_config(config, cfg_options)
         _require_training(cfg)
         cfg.launcher = launcher
-        set_work_dir(cfg, work_dir)
-        set_dataloader_defaults(cfg)
         if no_validate:
             cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+        check_settings(cfg, unused=['test_*'])
+        set_work_dir(cfg, work_dir)
+        set_dataloader_defaults(cfg)
         if amp:
             enable_amp(cfg)
         if auto_scale_lr:
