@@ -18,6 +18,7 @@ from ..engine.config import (
 )
 from ..engine.launch import check_launch, is_first_process
 from ..engine.runner.runner import SafeRunner, build_runner
+from ..preflight.dry_pass import dry_pass
 from ..preflight.files import check_checkpoints, check_data, check_work_dir, note_random_start
 from ..preflight.loaders import check_loaders
 from ..preflight.pretrained import check_pretrained
@@ -39,6 +40,7 @@ def train(
     launcher: str = 'none',
     trust_checkpoint: bool = False,
     resume_command: str = 'the same command with --resume',
+    dry_run: bool = True,
 ) -> SafeRunner:
     """Train the model of a config. Everything that can be checked is checked before anything is written.
 
@@ -55,6 +57,7 @@ def train(
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
         trust_checkpoint: Unpickle checkpoints without restriction.
         resume_command: What to type after an interruption, for the message.
+        dry_run: Try the training step on a batch of two samples first, without a trace.
 
     Returns:
         The runner, after training.
@@ -97,6 +100,8 @@ def train(
         check_loaders(runner, loaders)
         with naming('the optimizer'):
             runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+        if dry_run:
+            dry_pass(runner)
         if replaced:
             runner.logger.warning(
                 f'--overwrite: {len(replaced)} checkpoint(s) of an earlier run in {runner.work_dir} will be removed '
