@@ -50,15 +50,15 @@ def dry_pass(runner: SafeRunner) -> None:
     if reason is not None:
         runner.logger.info(f'Dry pass: left out, since {reason}')
         return
+    start = time.perf_counter()
+    on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
     try:
         model = copy.deepcopy(unwrap(runner.model))
     except Exception as error:  # what a model holds may forbid it in any way
         runner.logger.info(f'Dry pass: left out, since the model cannot be copied ({error})')
         return
-    start = time.perf_counter()
-    on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats()
     with _no_trace(runner):
         batch = _read_batch(loader, SAMPLES if _batch_size(loader) > 1 or runner.world_size > 1 else 1)
         _train_step(model, batch, runner)
@@ -89,6 +89,8 @@ def _why_not(runner: SafeRunner, loader: DataLoader) -> str | None:
     model = unwrap(runner.model)
     if isinstance(loader.dataset, IterableDataset):
         return 'samples of an iterable data set cannot be read twice'
+    if not _length(loader.dataset):
+        return 'the data set is empty or has no length'
     if isinstance(runner.optim_wrapper, OptimWrapperDict):
         return 'the config has several optimizers'
     if getattr(type(model), 'train_step', None) is not BaseModel.train_step:
@@ -97,6 +99,13 @@ def _why_not(runner: SafeRunner, loader: DataLoader) -> str | None:
     if not all(isinstance(m, DistributedDataParallel) for m in wrapped) or any(map(is_model_wrapper, model.modules())):
         return f'{type(runner.model).__name__} shares the model out'
     return None
+
+
+def _length(dataset: Any) -> int:
+    try:
+        return len(dataset)
+    except TypeError:  # a wrapper may have the method and nothing to ask
+        return 0
 
 
 def _batch_size(loader: DataLoader) -> int:
@@ -108,7 +117,7 @@ def _read_batch(loader: DataLoader, count: int) -> Any:
     index = None
     try:
         with _copied_pipelines(loader.dataset):
-            for index in (0, len(loader.dataset) - 1)[:count]:  # type: ignore[arg-type]
+            for index in (0, _length(loader.dataset) - 1)[:count]:
                 samples.append(loader.dataset[index])
         index = None
         return loader.collate_fn(samples if loader.batch_sampler is not None else samples[0])

@@ -89,9 +89,11 @@ class WatchfulModel(ToyModel):
     """Changes everything that it can get hold of; says what the message hub told it."""
 
     told: dict = {}
+    dtype = None
 
     def forward(self, x, y, mode='tensor'):
         if mode == 'loss':
+            type(self).dtype = self.head(torch.zeros(1, self.head.in_features)).dtype
             type(self).told = dict(MessageHub.get_current_instance().runtime_info)
             MessageHub.get_current_instance().update_info('seen', True)
             random.random(), np.random.rand(), torch.rand(1)
@@ -157,6 +159,17 @@ def test_nothing_is_left_behind(toy_config, monkeypatch):
     assert pipeline.seen == []
     assert torch.backends.cudnn.benchmark
     assert runner.optim_wrapper._inner_count == 0
+
+
+def test_the_precision_is_that_of_the_run(toy_config):
+    runner = runner_for(
+        toy_config,
+        model__type='WatchfulModel',
+        optim_wrapper__type='pelk_mm.BFloat16OptimWrapper',
+        optim_wrapper__accumulative_counts=4,
+    )
+    dry_pass(runner)
+    assert WatchfulModel.dtype == torch.bfloat16
 
 
 def test_what_is_put_back_is_so_after_an_error_too(toy_config):
@@ -238,8 +251,9 @@ class StreamedData(IterableDataset):
             {'train_dataloader__dataset__type': 'StreamedData', 'train_dataloader__sampler': None},
             'samples of an iterable data set cannot be read twice',
         ),
+        ({'train_dataloader__dataset__size': 0}, 'the data set is empty or has no length'),
     ],
-    ids=['train_step', 'copy', 'iterable'],
+    ids=['train_step', 'copy', 'iterable', 'empty'],
 )
 def test_what_would_leave_a_trace_is_left_out(toy_config, options, reason):
     runner = runner_for(toy_config, **options)
