@@ -45,31 +45,18 @@ def dry_pass(runner: SafeRunner) -> None:
     Raises:
         ConfigError: Something failed; the message says where, and for common mistakes what to change.
     """
-    loader = runner.train_dataloader
-    reason = _why_not(runner, loader)
-    if reason is not None:
-        runner.logger.info(f'Dry pass: left out, since {reason}')
-        return
-    start = time.perf_counter()
-    on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats()
     try:
-        model = copy.deepcopy(unwrap(runner.model))
-    except Exception as error:  # what a model holds may forbid it in any way
-        runner.logger.info(f'Dry pass: left out, since the model cannot be copied ({error})')
-        return
-    with _no_trace(runner):
-        batch = _read_batch(loader, SAMPLES if _batch_size(loader) > 1 or runner.world_size > 1 else 1)
-        _train_step(model, batch, runner)
-    used = ''
-    if on_gpu:
-        used = f', {torch.cuda.max_memory_allocated() / 1e9:.1f} GB'
-        del model, batch
-        gc.collect()
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    runner.logger.info(f'Dry pass: {time.perf_counter() - start:.1f} s{used}')
+        _require_no_trace(runner)
+        start = time.perf_counter()
+        used = _run(runner)
+    except _LeftOutError as reason:
+        runner.logger.info(f'Dry pass: left out, since {reason}')
+    else:
+        runner.logger.info(f'Dry pass: {time.perf_counter() - start:.1f} s{used}')
+
+
+class _LeftOutError(Exception):
+    """Why the pass cannot be made without a trace."""
 
 
 class _NoStep:
@@ -85,20 +72,45 @@ class _NoStep:
         loss.backward()
 
 
-def _why_not(runner: SafeRunner, loader: DataLoader) -> str | None:
-    model = unwrap(runner.model)
-    if isinstance(loader.dataset, IterableDataset):
-        return 'samples of an iterable data set cannot be read twice'
-    if not _length(loader.dataset):
-        return 'the data set is empty or has no length'
+def _require_no_trace(runner: SafeRunner) -> None:
+    model, dataset = unwrap(runner.model), runner.train_dataloader.dataset
+    if isinstance(dataset, IterableDataset):
+        raise _LeftOutError('samples of an iterable data set cannot be read twice')
+    if not _length(dataset):
+        raise _LeftOutError('the data set is empty or has no length')
     if isinstance(runner.optim_wrapper, OptimWrapperDict):
-        return 'the config has several optimizers'
+        raise _LeftOutError('the config has several optimizers')
     if getattr(type(model), 'train_step', None) is not BaseModel.train_step:
-        return f'{type(model).__name__} has a train_step of its own'
+        raise _LeftOutError(f'{type(model).__name__} has a train_step of its own')
     wrapped = [runner.model] if is_model_wrapper(runner.model) else []
     if not all(isinstance(m, DistributedDataParallel) for m in wrapped) or any(map(is_model_wrapper, model.modules())):
-        return f'{type(runner.model).__name__} shares the model out'
-    return None
+        raise _LeftOutError(f'{type(runner.model).__name__} shares the model out')
+
+
+def _run(runner: SafeRunner) -> str:
+    """Run the pass; return the memory of a GPU that it took, for the log."""
+    on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    loader, model = runner.train_dataloader, _copied(unwrap(runner.model), 'the model')
+    with _no_trace(runner), _copied_pipelines(loader.dataset):
+        batch = _read_batch(loader, SAMPLES if _batch_size(loader) > 1 or runner.world_size > 1 else 1)
+        _train_step(model, batch, runner)
+    if not on_gpu:
+        return ''
+    peak = torch.cuda.max_memory_allocated()
+    del model, batch
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    return f', {peak / 1e9:.1f} GB'
+
+
+def _copied(thing: Any, name: str) -> Any:
+    try:
+        return copy.deepcopy(thing)
+    except Exception as error:  # what it holds may forbid it in any way
+        raise _LeftOutError(f'{name} cannot be copied ({error})') from error
 
 
 def _length(dataset: Any) -> int:
@@ -116,9 +128,8 @@ def _read_batch(loader: DataLoader, count: int) -> Any:
     samples: list[Any] = []
     index = None
     try:
-        with _copied_pipelines(loader.dataset):
-            for index in (0, _length(loader.dataset) - 1)[:count]:
-                samples.append(loader.dataset[index])
+        for index in (0, _length(loader.dataset) - 1)[:count]:
+            samples.append(loader.dataset[index])
         index = None
         return loader.collate_fn(samples if loader.batch_sampler is not None else samples[0])
     except UserError:
@@ -166,9 +177,10 @@ def _no_trace(runner: SafeRunner) -> Iterator[None]:
 def _copied_pipelines(dataset: Any) -> Iterator[None]:
     """Let data sets read through copies of their pipelines: some transforms remember the images they have seen."""
     owners = [(owner, owner.pipeline) for owner in _with_wrappers(dataset) if hasattr(owner, 'pipeline')]
+    copies = [_copied(pipeline, 'a data pipeline') for _, pipeline in owners]
     try:
-        for owner, pipeline in owners:
-            owner.pipeline = copy.deepcopy(pipeline)
+        for (owner, _), pipeline in zip(owners, copies, strict=True):
+            owner.pipeline = pipeline
         yield
     finally:
         for owner, pipeline in owners:

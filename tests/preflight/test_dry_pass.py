@@ -232,6 +232,11 @@ class UncopiedModel(ToyModel):
 
 
 @DATASETS.register_module(force=True)
+class UncopiedData(ToyData):
+    pipeline = UncopiedModel()
+
+
+@DATASETS.register_module(force=True)
 class StreamedData(IterableDataset):
     metainfo = ToyData.metainfo
 
@@ -251,9 +256,13 @@ class StreamedData(IterableDataset):
             {'train_dataloader__dataset__type': 'StreamedData', 'train_dataloader__sampler': None},
             'samples of an iterable data set cannot be read twice',
         ),
+        (
+            {'train_dataloader__dataset__type': 'UncopiedData'},
+            'a data pipeline cannot be copied (it holds a file)',
+        ),
         ({'train_dataloader__dataset__size': 0}, 'the data set is empty or has no length'),
     ],
-    ids=['train_step', 'copy', 'iterable', 'empty'],
+    ids=['train_step', 'model', 'iterable', 'pipeline', 'empty'],
 )
 def test_what_would_leave_a_trace_is_left_out(toy_config, options, reason):
     runner = runner_for(toy_config, **options)
