@@ -60,10 +60,10 @@ def evaluate(
         cfg = load_config(config, cfg_options)
         _require_testing(cfg)
         cfg.launcher = launcher
+        cfg.load_from, cfg.resume = checkpoint, False
         check_settings(cfg, unused=['train_*', 'val_*', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr'])
         set_work_dir(cfg, work_dir)
         set_dataloader_defaults(cfg)
-        cfg.load_from, cfg.resume = checkpoint, False
         if show or show_dir is not None:
             set_show(cfg, show, show_dir)
         if tta:

@@ -6,10 +6,11 @@ from exact_task import EPOCHS, ITERATIONS
 from mmengine.config import Config
 from toy_task import CONFIG
 
+from pelk_mm.apis.test import evaluate
 from pelk_mm.apis.train import train
 from pelk_mm.engine.config import load_config
 from pelk_mm.preflight.settings import RULES, check_settings
-from pelk_mm.utils.errors import ConfigError
+from pelk_mm.utils.errors import CheckpointError, ConfigError
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 
@@ -194,6 +195,13 @@ def test_nothing_is_written(toy_config, tmp_path):
     with pytest.raises(ConfigError, match=r'^train_cfg.val_interval must be at least 1, but got 0$'):
         train(toy_config, cfg_options={'train_cfg.val_interval': 0})
     assert not (tmp_path / 'work_dirs').exists()
+
+
+def test_testing_looks_at_what_it_uses(toy_config):
+    with pytest.raises(ConfigError, match=r'^test_dataloader.batch_size must be at least 1, but got 0$'):
+        evaluate(toy_config, 'none.pth', cfg_options={'test_dataloader.batch_size': 0})
+    with pytest.raises(CheckpointError, match='none.pth does not exist'):
+        evaluate(toy_config, 'none.pth', cfg_options={'train_cfg.val_interval': 0, 'resume': 'of a training'})
 
 
 @pytest.mark.parametrize('text', [CONFIG, EPOCHS, ITERATIONS], ids=['toy', 'epochs', 'iterations'])
