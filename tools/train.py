@@ -39,6 +39,12 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         '--tensorboard', action='store_true', help='also write TensorBoard events, below the work directory'
     )
+    parser.add_argument(
+        '--no-dry-run',
+        dest='dry_run',
+        action='store_false',
+        help='do not try the training step on a batch of two samples before training',
+    )
     add_common_arguments(parser, launcher=True)
     return parser.parse_args(argv)
 

@@ -13,6 +13,7 @@ from ..engine.runner.runner import build_runner
 from ..engine.switch_to_deploy_hook import SwitchToDeployHook
 from ..preflight.files import check_data
 from ..preflight.loaders import check_loaders
+from ..preflight.settings import check_settings
 from ..preflight.visualizers import check_vis_backends
 from ..utils.errors import ConfigError
 from .test_flags import enable_tta, set_out, set_show
@@ -59,9 +60,10 @@ def evaluate(
         cfg = load_config(config, cfg_options)
         _require_testing(cfg)
         cfg.launcher = launcher
+        cfg.load_from, cfg.resume = checkpoint, False
+        check_settings(cfg, unused=['train_*', 'val_*', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr'])
         set_work_dir(cfg, work_dir)
         set_dataloader_defaults(cfg)
-        cfg.load_from, cfg.resume = checkpoint, False
         if show or show_dir is not None:
             set_show(cfg, show, show_dir)
         if tta:

@@ -21,9 +21,11 @@ from ..engine.config import (
 from ..engine.launch import check_launch
 from ..engine.run_lock import run_lock
 from ..engine.runner.runner import SafeRunner, build_runner
+from ..preflight.dry_pass import dry_pass
 from ..preflight.files import check_checkpoints, check_data, note_random_start
 from ..preflight.loaders import check_loaders
 from ..preflight.pretrained import check_pretrained
+from ..preflight.settings import check_settings
 from ..preflight.visualizers import check_vis_backends, enable_tensorboard
 from ..preflight.work_dir import check_work_dir
 from ..utils.errors import ConfigError, InterruptedTrainingError, doing, naming
@@ -45,6 +47,7 @@ def train(
     launcher: str = 'none',
     trust_checkpoint: bool = False,
     resume_command: str = 'the same command with --resume',
+    dry_run: bool = True,
 ) -> SafeRunner:
     """Train the model of a config. Everything that can be checked is checked before anything is written.
 
@@ -61,6 +64,7 @@ def train(
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
         trust_checkpoint: Unpickle checkpoints without restriction.
         resume_command: What to type after an interruption, for the message.
+        dry_run: Try the training step on a batch of two samples first, without a trace.
 
     Returns:
         The runner, after training.
@@ -74,10 +78,11 @@ def train(
         cfg = load_config(config, cfg_options)
         _require_training(cfg)
         cfg.launcher = launcher
-        set_work_dir(cfg, work_dir)
-        set_dataloader_defaults(cfg)
         if no_validate:
             cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+        check_settings(cfg, unused=['test_*'])
+        set_work_dir(cfg, work_dir)
+        set_dataloader_defaults(cfg)
         if amp:
             enable_amp(cfg)
         if auto_scale_lr:
@@ -88,11 +93,18 @@ def train(
         notes = fit_to_device_with_notes(cfg)
         first = is_first_process(launcher)
         with run_lock(cfg.work_dir, notes.append) if first else nullcontext():
-            return _train(cfg, resume, overwrite, trust_checkpoint, notes, first, resume_command)
+            return _train(cfg, resume, overwrite, trust_checkpoint, notes, first, resume_command, dry_run)
 
 
 def _train(
-    cfg: Config, resume: str | None, overwrite: bool, trust: bool, notes: list[str], first: bool, resume_command: str
+    cfg: Config,
+    resume: str | None,
+    overwrite: bool,
+    trust: bool,
+    notes: list[str],
+    first: bool,
+    resume_command: str,
+    dry_run: bool,
 ) -> SafeRunner:
     """Check, build and train in a work directory that is this run's own."""
     replaced: dict[Path, list[int]] = {}
@@ -113,6 +125,8 @@ def _train(
         check_loaders(runner, loaders)
         with naming('the optimizer'):
             runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+        if dry_run:
+            dry_pass(runner)
         if replaced:
             runner.logger.warning(
                 f'--overwrite: {len(replaced)} checkpoint(s) of an earlier run in {runner.work_dir} will be removed '

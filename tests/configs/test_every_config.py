@@ -14,6 +14,7 @@ from small import CONFIGS, LOADERS, ROOT, build_backbone, narrow, resolved, smal
 
 from pelk_mm.engine.config import load_config
 from pelk_mm.engine.runner.runner import SafeRunner
+from pelk_mm.preflight.dry_pass import dry_pass
 
 # Maps of tiny images are too small for anchors and regions on the coarse levels of the pyramid.
 UNUSED = ('neck.fpn_convs.1', 'neck.fpn_convs.2', 'neck.fpn_convs.3')
@@ -53,6 +54,8 @@ def quick(monkeypatch):
 def one_step(cfg):
     cfg.setdefault('randomness', {'seed': 0})  # the same blocks are dropped whenever the suite runs
     runner = SafeRunner.from_cfg(cfg)
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    dry_pass(runner)
     watch = OneStep()
     runner.register_hook(watch)
     runner.train()
