@@ -180,9 +180,9 @@ def _moderate(images: Tensor) -> tuple[Tensor, Tensor | None]:
 
     On a CPU images that are moderate are left as they are: None.
     """
-    peak = torch.linalg.vector_norm(images, math.inf, dim=(0, 2, 3))[:, None, None]
-    if not images.is_cuda and bool((peak < MODERATE).all()):
+    if not images.is_cuda and bool((torch.linalg.vector_norm(images, dim=(2, 3)) < MODERATE).all()):
         return images, None
+    peak = torch.linalg.vector_norm(images, math.inf, dim=(0, 2, 3))[:, None, None]
     exponent = torch.frexp(peak).exponent.where(peak.isfinite(), 0).clamp(0, _largest_power(images.dtype))
     one = torch.ones_like(peak)
     return images * torch.ldexp(one, -exponent), torch.ldexp(one, exponent)

@@ -47,3 +47,14 @@ def test_a_pixel_that_is_not_finite_touches_its_image_and_channel_only(backend, 
     expected[0, 0] = touched
     for result in (output, grad):
         assert torch.equal((~result.isfinite()).sum((2, 3)), expected)
+
+
+@pytest.mark.parametrize(('backend', 'bound'), [('dense', 1e-11), ('fft', 1e-6)])
+def test_an_outlier_leaves_an_error_far_away_of_its_own_rounding(backend, bound):
+    generator = torch.Generator().manual_seed(0)
+    input = torch.randn(1, 1, 56, 56, generator=generator)
+    input[0, 0, 0, 0] = 1e8
+    weight = torch.randn(1, 1, 51, 51, generator=generator)
+    exact = depthwise_conv2d(input.double(), weight.double(), backend='dense')
+    error = (depthwise_conv2d(input, weight, backend=backend) - exact)[..., 40:, 40:].abs().max()
+    assert error < bound * 1e8
