@@ -18,8 +18,8 @@ def check_tensors(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
 
     Raises:
         TypeError: Not a tensor, not floating point, or a mix of dtypes.
-        ValueError: ``input`` is not (N, C, H, W) with H, W >= 1, ``bias`` is neither (C,) nor (C, H, W), or devices
-            differ.
+        ValueError: ``input`` is not (N, C, H, W) with C, H, W >= 1, ``bias`` is neither (C,) nor (C, H, W), or
+            devices differ.
     """
     tensors = {'input': input, 'weight': weight} | ({} if bias is None else {'bias': bias})
     for name, tensor in tensors.items():
@@ -27,8 +27,8 @@ def check_tensors(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
             raise TypeError(f'{name} must be a torch.Tensor, but got {type(tensor).__name__}')
         if tensor.dtype not in DTYPES:
             raise TypeError(f'{name} must be float32, float64, float16 or bfloat16, but got {tensor.dtype}')
-    if input.ndim != 4 or input.shape[2] < 1 or input.shape[3] < 1:
-        raise ValueError(f'input must have shape (N, C, H, W) with H, W >= 1, but got {tuple(input.shape)}')
+    if input.ndim != 4 or min(input.shape[1:]) < 1:
+        raise ValueError(f'input must have shape (N, C, H, W) with C, H, W >= 1, but got {tuple(input.shape)}')
     if weight.ndim < 1 or weight.shape[0] != input.shape[1]:
         raise ValueError(
             f'weight must have one kernel for each of the {input.shape[1]} channels of input, '

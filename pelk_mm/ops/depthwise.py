@@ -16,7 +16,7 @@ def depthwise_conv2d(
     """Depthwise cross-correlation with "same" zero padding and stride 1, differentiable in all three tensors.
 
     Args:
-        input: (N, C, H, W), H, W >= 1; float32, float64, float16 or bfloat16. An empty batch is fine.
+        input: (N, C, H, W), C, H, W >= 1; float32, float64, float16 or bfloat16. An empty batch is fine.
         weight: (C, 1, kh, kw), kh and kw odd; dtype and device of ``input``.
         bias: (C,), or a map (C, H, W) added to every image, or None.
         backend: One of ``available_backends()``, or None for the fastest that can run.

@@ -23,7 +23,7 @@ def peripheral_conv2d(
     "Same" zero padding, stride 1; differentiable in ``input``, ``weight`` and ``bias``.
 
     Args:
-        input: (N, C, H, W), H, W >= 1; float32, float64, float16 or bfloat16. An empty batch is fine.
+        input: (N, C, H, W), C, H, W >= 1; float32, float64, float16 or bfloat16. An empty batch is fine.
         weight: (C, k', k'), one parameter for each region of the grid; dtype and device of ``input``.
         grid: Cuts K into k' segments an axis.
         bias: (C,), or a map (C, H, W) added to every image, or None.

@@ -55,7 +55,7 @@ def shiftwise_conv2d(
     are zero.
 
     Args:
-        input: (B, C, H, W), H, W >= 1; float32, float64, float16 or bfloat16.
+        input: (B, C, H, W), C, H, W >= 1; float32, float64, float16 or bfloat16.
         weight: (C, g, N, N), N odd; dtype and device of ``input``.
         horizontal, vertical: (R, C, g), whole numbers: for each edge and channel which group stands at each position, a
             permutation of 0..g-1.

@@ -106,6 +106,11 @@ def _labels(dataset: Any, index: int, loader: str) -> tuple[str, np.ndarray]:
         except Exception as error:  # whatever the reader of a damaged or missing file raises
             reason = str(error).strip().split('\n')[0] or type(error).__name__
             raise DataError(f'label map {source} ({loader}) cannot be read: {reason}') from error
+        if labels.ndim != 2 or labels.dtype.kind not in 'iub':
+            raise DataError(
+                f'label map {source} ({loader}) has shape {labels.shape} and type {labels.dtype}, but a label map has '
+                'one channel (H, W) of whole numbers: save it as one channel, each pixel the index of its class'
+            )
         _check_map_size(source, labels.shape, info.get('img_path'), loader)
         return source, np.unique(labels)
     source = str(info.get('img_path', f'sample {index}'))

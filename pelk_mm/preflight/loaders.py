@@ -14,6 +14,7 @@ from ..utils.processes import is_first_process
 from .classes import check_same_classes
 from .coco import check_categories
 from .images import check_images
+from .instances import check_instances
 from .labels import check_labels
 from .unbuilt import explain
 from .walk import leaves
@@ -22,6 +23,7 @@ from .walk import leaves
 #: name. A check raises DataError. One of a new kind is a file of this package and an entry here.
 CHECKS: tuple[Callable[[Any, nn.Module, str], None], ...] = (
     lambda dataset, _, loader: check_categories(dataset, loader),
+    lambda dataset, _, loader: check_instances(dataset, loader),
     check_labels,
     lambda dataset, _, loader: check_images(dataset, loader),
 )

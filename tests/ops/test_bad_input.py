@@ -13,6 +13,7 @@ W = torch.zeros(2, 3, 3)
     [
         ((X[0], W, GRID), ValueError, r'input must have shape \(N, C, H, W\).*got \(2, 4, 4\)'),
         ((X[:, :, :0], W, GRID), ValueError, r'H, W >= 1, but got \(1, 2, 0, 4\)'),
+        ((X[:, :0], W[:0], GRID), ValueError, r'C, H, W >= 1, but got \(1, 0, 4, 4\)'),
         ((X, torch.zeros(2, 5, 5), GRID), ValueError, r'\(C, 3, 3\) for the grid \(2, 1, 2\), but got \(2, 5, 5\)'),
         ((X, torch.zeros(3, 3, 3), GRID), ValueError, r'each of the 2 channels of input, but got shape \(3, 3, 3\)'),
         ((X, W[:, 0], GRID), ValueError, r'but got \(2, 3\)'),

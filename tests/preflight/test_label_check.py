@@ -84,6 +84,15 @@ def test_label_map_is_read_as_the_pipeline_reads_it(segmentation):
         check_labels(segmentation([0, 1, 2, 3]), net, 'train_dataloader')
 
 
+@pytest.mark.parametrize('shape', [(2, 4, 3), (2, 4)])
+def test_label_map_of_colours_or_fractions(segmentation, shape, monkeypatch):
+    data = segmentation([0, 1])
+    read = np.zeros(shape, np.float32 if len(shape) == 2 else np.uint8)
+    monkeypatch.setattr(type(data.pipeline.transforms[1]), '__call__', lambda self, info: {'gt_seg_map': read})
+    with pytest.raises(DataError, match=r'0.png \(train\) has shape .* and type .*, but a label map has one channel'):
+        check_labels(data, Net(decode_head=Head(3)), 'train')
+
+
 def test_wrappers_are_looked_through(segmentation):
     dataset = segmentation([5])
     for wrapped in (ConcatDataset([dataset, dataset]), RepeatDataset(dataset, 2)):

@@ -10,14 +10,14 @@ one process with their whole batch reads.
 import copy
 import itertools
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from mmengine.dist import get_rank, get_world_size
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
-from ...utils.errors import DataError
+from ...utils.errors import DataError, UserError
 from .random_state import seed_generators, seeded
 
 
@@ -43,7 +43,7 @@ class SeededSamples(Dataset):
     def __getitem__(self, index: Any) -> Any:
         if not isinstance(index, SeededIndex):
             return self._samples[index]
-        with _seeded_here(index.entropy):
+        with _seeded_here(index.entropy), _naming_sample(self._samples, index.index):
             return self._samples[index.index]
 
     def __getitems__(self, indices: list[Any]) -> list[Any]:
@@ -67,6 +67,28 @@ def _seeded_here(entropy: tuple[int, ...]) -> AbstractContextManager[None]:
         return seeded(entropy)
     seed_generators(entropy)
     return nullcontext()
+
+
+@contextmanager
+def _naming_sample(samples: Any, index: Any) -> Iterator[None]:
+    """Turn what a data pipeline raises into a ``DataError`` of one line that names the sample and its image."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # whatever a transform raises for a damaged file
+        reason = str(error).strip().split('\n')[0]
+        raise DataError(
+            f'training sample {index}{_image_of(samples, index)} cannot be read: {type(error).__name__}'
+            f'{f": {reason}" if reason else ""}'
+        ) from error
+
+
+def _image_of(samples: Any, index: Any) -> str:
+    try:
+        return f' ({samples.get_data_info(index)["img_path"]})'
+    except Exception:  # what names the error must not hide it
+        return ''
 
 
 class SeededBatches:
@@ -187,7 +209,14 @@ class EndlessBatches:
         if self._iterator is None:
             set_epoch(self._loader, self.passes)
             self._iterator = start_pass(self._loader, self.passes, self.batches)
-        return next(self._iterator, None)
+        try:
+            return next(self._iterator, None)
+        except DataError as error:
+            # a worker's error comes with the traceback of its process as its text, the message at the end
+            _, marker, message = str(error).strip().rpartition(f'{DataError.__name__}: ')
+            if not marker:
+                raise
+            raise DataError(message) from error
 
 
 def start_pass(loader: Any, number: int, skip: int) -> Iterator[Any]:

@@ -30,6 +30,8 @@ CHUNK_BYTES = {'cpu': 4 << 20, 'cuda': 64 << 20}
 MOST_TABLED = 24
 # Images whose norms differ by no more than this factor may share a plane as they are.
 ALIKE = 16
+# Values below this go through transforms and products of two spectra without an overflow.
+MODERATE = 2.0**32
 
 
 class _Plan(NamedTuple):
@@ -105,17 +107,22 @@ def backward(
         # direction give it without a pass over the planes. Never by the lazy `conj()`: within a TorchDispatchMode, and
         # so within torch.compile, an op's body is run without the dispatch that resolves it.
         gradient = grad[:, chunk].to(plan.dtype.to_real())
-        spectrum = torch.fft.ifft2(_pack(gradient, padded), norm='forward')
+        moderate, gradient_power = _moderate(gradient)
+        spectrum = torch.fft.ifft2(_pack(moderate, padded), norm='forward')
         if grad_weight is not None:
             # a mean that is large beside what varies would cost its digits: it goes apart, by sums of the gradient
-            mean = input[:, chunk].mean((0, 2, 3), dtype=plan.dtype.to_real())[:, None, None]
-            images = torch.fft.fft2(_pack(input[:, chunk], padded, mean))
+            values, input_power = _moderate(input[:, chunk].to(plan.dtype.to_real()))
+            mean = values.mean((0, 2, 3))[:, None, None]
+            images = torch.fft.fft2(_pack(values, padded, mean))
             sums = _segment_sums(images.mul_(spectrum).sum(1), plan)
-            sums += mean * _sums_under_constant(gradient.sum(0).double(), plan)
+            sums += mean * _sums_under_constant(moderate.sum(0).double(), plan)
+            for power in (gradient_power, input_power):
+                if power is not None:
+                    sums = sums * power.double()
             grad_weight[chunk, 0, plan.rows.kept, plan.columns.kept] = sums.to(weight.dtype)
         if grad_input is not None:
             apart, scale = _apart(gradient)
-            if scale is not None:
+            if scale is not None or gradient_power is not None:
                 spectrum = torch.fft.ifft2(_pack(apart, padded), norm='forward')
             spectrum *= _kernel_spectrum(weight[chunk], plan).unsqueeze(1)
             _unpack(torch.fft.fft2(spectrum), grad_input[:, chunk], scale)
@@ -151,21 +158,39 @@ def _apart(images: Tensor) -> tuple[Tensor, Tensor | None]:
 
     Two planes that share a complex one share its rounding too, and an image may be a million times its neighbour. The
     power is 0 for an image of zeros, and NaN where one is not finite, which then enters as zero, so that its neighbour
-    stays as it is. On a CPU images of like sizes are left as they are: None.
+    stays as it is. On a CPU moderate images of like sizes are left as they are: None.
     """
-    if len(images) < 2:
-        return images, None
     if not images.is_cuda:  # where the answer is at hand
         norm = torch.linalg.vector_norm(images, dim=(2, 3))
         largest = norm.amax(0)
-        if bool(((largest <= ALIKE * norm.amin(0)) & largest.isfinite()).all()):
+        if bool(((largest <= ALIKE * norm.amin(0)) & (largest < MODERATE)).all()):
             return images, None
     peak = torch.linalg.vector_norm(images, math.inf, dim=(2, 3), keepdim=True)
     finite = peak.isfinite()
-    exponent = torch.frexp(peak).exponent.where(finite, 0).clamp(-100, 100)
+    exponent = torch.frexp(peak).exponent.where(finite, 0)
+    largest_power = _largest_power(images.dtype)
+    exponent = exponent.clamp(-largest_power, largest_power)
     one = torch.ones_like(peak)
     scale = torch.ldexp(one, exponent).where(peak != 0, 0).where(finite, math.nan)
     return images.where(finite, 0) * torch.ldexp(one, -exponent), scale
+
+
+def _moderate(images: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Images (N, c, H, W) with each channel over a power of two, and those powers (c, 1, 1).
+
+    On a CPU images that are moderate are left as they are: None.
+    """
+    if not images.is_cuda and bool((torch.linalg.vector_norm(images, dim=(2, 3)) < MODERATE).all()):
+        return images, None
+    peak = torch.linalg.vector_norm(images, math.inf, dim=(0, 2, 3))[:, None, None]
+    exponent = torch.frexp(peak).exponent.where(peak.isfinite(), 0).clamp(0, _largest_power(images.dtype))
+    one = torch.ones_like(peak)
+    return images * torch.ldexp(one, -exponent), torch.ldexp(one, exponent)
+
+
+def _largest_power(dtype: torch.dtype) -> int:
+    """The largest exponent of two whose power and its inverse are both normal numbers."""
+    return math.frexp(torch.finfo(dtype).max)[1] - 2
 
 
 def _pack(images: Tensor, padded: Tensor, mean: Tensor | None = None) -> Tensor:

@@ -29,6 +29,26 @@ def values(batches):
     return [batch['x'].tolist() for batch in batches]
 
 
+class DamagedData(ExactData):
+    """Every image ends early."""
+
+    def __getitem__(self, index):
+        raise OSError('image file is truncated\nand more')
+
+    def get_data_info(self, index):
+        return {'img_path': f'img/{index}.jpg'}
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_sample_that_cannot_be_read_is_one_line_that_names_its_image(workers):
+    data = DamagedData(4)
+    batches = EndlessBatches(make_repeatable(DataLoader(data, 2, num_workers=workers), 0))
+    with pytest.raises(DataError) as caught:
+        next(batches)
+    expected = 'training sample 0 (img/0.jpg) cannot be read: OSError: image file is truncated'
+    assert str(caught.value) == expected
+
+
 def set_ranks(monkeypatch, rank, processes):
     for module in ('mmengine.dataset.sampler.get_dist_info',):
         monkeypatch.setattr(module, lambda: (rank, processes))
