@@ -127,7 +127,7 @@ def _view_of(
     )
     demand(_are_sizes(size) and _are_sizes(stride) and len(size) == len(stride), 'a tensor has impossible sizes')
     demand(type(offset) is int and 0 <= offset < 1 << 62, 'a tensor has an impossible offset')
-    untyped = storage.untyped()
+    untyped = storage._untyped_storage
     extent = 0 if 0 in size else 1 + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     room = untyped.nbytes() // dtype.itemsize
     demand(offset + extent <= room, 'a tensor reaches beyond its storage')
