@@ -19,7 +19,10 @@ from torch.serialization import load as torch_load
 
 from ..utils.errors import CheckpointError
 from .archive import ZIP_START, is_legacy, read_records, size_of
-from .unpickler import Budget, MemoryLimitError, SafePickle, check_content
+from .contents import check_checkpoint
+from .limits import Budget, MemoryLimitError
+from .tree import check_content
+from .unpickler import SafePickle
 from .vocabulary import ForbiddenGlobalError
 
 MapLocation = str | torch.device | Callable | None
@@ -38,9 +41,13 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: MapLocation = 'c
         The dictionary the file holds. ``checkpoint['state_dict']`` exists: a bare state dict is wrapped.
 
     Raises:
-        CheckpointError: If the file is missing, truncated, no checkpoint, or refused as unsafe.
+        CheckpointError: If the file is missing, truncated, damaged, no checkpoint, or refused as unsafe.
     """
-    checkpoint = unpickle(path, map_location, trust)
+    return as_checkpoint(unpickle(path, map_location, trust), path)
+
+
+def as_checkpoint(checkpoint: object, path: str | os.PathLike[str]) -> dict:
+    """Check what a file held, entry by entry; arguments as :func:`read_checkpoint` has them, result and errors too."""
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f'checkpoint {path} holds a {type(checkpoint).__name__}, not a dictionary of weights')
     if 'state_dict' not in checkpoint:
@@ -48,6 +55,7 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: MapLocation = 'c
             keys = ', '.join(sorted(map(str, checkpoint))[:5]) or 'none'
             raise CheckpointError(f'checkpoint {path} holds no state_dict and no weights; its keys: {keys}')
         checkpoint = {'state_dict': checkpoint}
+    check_checkpoint(checkpoint, str(path))
     return checkpoint
 
 

@@ -7,52 +7,21 @@ hold on Python's own machine, written in Python, whose handlers are replaced whe
 import pickle
 import struct
 import sys
-from argparse import Namespace
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
-from torch import Tensor, nn
 from torch.serialization import StorageType
 
-from .vocabulary import DTYPES, Constructor, ForbiddenGlobalError, array_bytes, check_values, demand, is_key, look_up
+from .limits import Budget
+from .states import give_state
+from .vocabulary import DTYPES, Constructor, ForbiddenGlobalError, demand, is_key, look_up
 
 _PythonUnpickler: Any = pickle._Unpickler  # type: ignore[attr-defined]  # the one written in Python
-DEEPEST = 64
-MOST_VALUES = 10_000_000
 _LONGEST_NAME = 256
 _STORAGE_COST = 1536  # bytes
-_VISIT_COST = 512
-_CONTAINERS = (dict, OrderedDict, Counter, list, tuple, set, frozenset, Namespace)
-_LEAVES = (type(None), bool, int, float, str, bytes, torch.Size, torch.device, torch.dtype, HistoryBuffer)
-
-
-class MemoryLimitError(pickle.UnpicklingError):
-    """A file asks for more memory than any checkpoint of its size needs."""
-
-
-class Budget:
-    """Memory that the objects of one file may take.
-
-    Args:
-        size: In bytes.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._left = size
-
-    def reserve(self, size: int) -> None:
-        """Refuse what there is no room for; ``size`` in bytes, needed for a moment only."""
-        if size > self._left:
-            raise MemoryLimitError('it would take much more memory than the file is large')
-
-    def spend(self, size: int) -> None:
-        """Take ``size`` bytes for good."""
-        self.reserve(size)
-        self._left -= size
 
 
 class SafePickle:
@@ -236,12 +205,7 @@ class SafeUnpickler(_PythonUnpickler):
 
     def _load_build(self) -> None:
         state = self.stack.pop()
-        target = self.stack[-1]
-        for kind, build in _BUILDERS:
-            if isinstance(target, kind):
-                build(target, state)
-                return
-        raise pickle.UnpicklingError(f'a {type(target).__name__} has a state, which those of checkpoints have not')
+        give_state(self.stack[-1], state)
 
     def _load_binpersid(self) -> None:
         identity = self.stack.pop()
@@ -275,111 +239,12 @@ class SafeUnpickler(_PythonUnpickler):
             demand(part is None or min(part[1:]) >= 0, 'a storage is a part of no other')
 
 
-def check_content(content: object, budget: Budget) -> None:
-    """Check the whole of what was unpickled, now that nothing changes it any more.
-
-    Containers may be shared, but not contain themselves or be nested deeper than ``DEEPEST``. Written out, they hold at
-    most ``MOST_VALUES`` values. So whatever walks through them later comes to an end.
-
-    Raises:
-        pickle.UnpicklingError: Something is not as checkpoints hold it.
-    """
-    depth_and_values: dict[int, tuple[int, int]] = {}
-    unfinished: set[int] = set()
-    pending: list[tuple[object, bool]] = [(content, False)]
-    while pending:
-        value, finished = pending.pop()
-        if type(value) not in _CONTAINERS:
-            _check_leaf(value)
-            continue
-        if finished:
-            below = [depth_and_values.get(id(child), (0, 1)) for child in _children(value)]
-            depth = 1 + max((depth for depth, _ in below), default=0)
-            count = 1 + sum(count for _, count in below)
-            demand(depth <= DEEPEST, f'its content is nested deeper than {DEEPEST}')
-            demand(count <= MOST_VALUES, f'its content has more than {MOST_VALUES} values')
-            depth_and_values[id(value)] = (depth, count)
-            unfinished.remove(id(value))
-        elif id(value) not in depth_and_values:
-            demand(id(value) not in unfinished, 'a container in it contains itself')
-            budget.spend(_VISIT_COST)
-            unfinished.add(id(value))
-            pending.append((value, True))
-            pending.extend((child, False) for child in _children(value))
-
-
-def _children(container: Any) -> list:
-    if isinstance(container, dict):
-        return [*container.values(), *getattr(container, '__dict__', {}).values()]
-    return list(vars(container).values() if isinstance(container, Namespace) else container)
-
-
-def _check_leaf(value: Any) -> None:
-    if type(value) in (Tensor, nn.Parameter):
-        if value.dtype == torch.bool and value.numel() and not value.is_meta:
-            demand(value.detach().view(torch.uint8).max() <= 1, 'a truth value is neither 0 nor 1')
-    elif type(value) is HistoryBuffer:
-        arrays = [vars(value).get(name) for name in ('_log_history', '_count_history')]
-        demand(
-            all(type(array) is np.ndarray and array.ndim == 1 and array.dtype.kind in 'biuf' for array in arrays)
-            and len(arrays[0]) == len(arrays[1])
-            and type(value.max_length) is int
-            and value.max_length > 0,
-            'a HistoryBuffer does not hold two arrays of one length',
-        )
-    elif type(value) not in _LEAVES and not isinstance(value, (np.generic, np.ndarray)):
-        raise ForbiddenGlobalError(getattr(value, 'name', type(value).__name__))
-
-
-def _build_ordered_dict(target: OrderedDict, state: Any) -> None:
-    demand(type(state) is dict and set(state) <= {'_metadata'}, 'an OrderedDict has other attributes than _metadata')
-    vars(target).update(state)
-
-
-def _build_array(target: np.ndarray, state: Any) -> None:
-    demand(type(state) is tuple and len(state) == 5, 'an array is malformed')
-    version, shape, dtype, by_columns, data = state
-    demand(version == 1 and isinstance(dtype, np.dtype) and type(by_columns) is bool, 'an array is malformed')
-    demand(type(data) is bytes and len(data) == array_bytes(dtype, shape), 'an array does not fit its shape')
-    target.__setstate__(state)  # type: ignore[attr-defined]
-    check_values(target)
-
-
-def _build_dtype(target: np.dtype, state: Any) -> None:
-    """Demand this machine's byte order. What else the state holds follows from the type's code."""
-    orders = ('|', '=', '<' if sys.byteorder == 'little' else '>')
-    demand(type(state) is tuple and len(state) == 8 and state[1] in orders, 'an array has another byte order')
-
-
-def _build_history(target: HistoryBuffer, state: Any) -> None:
-    fields = ('max_length', '_log_history', '_count_history')
-    demand(
-        type(state) is dict and set(state) <= {*fields, 'statistics_methods'}, 'a HistoryBuffer has other attributes'
-    )
-    # The statistics are mmengine's own, which every HistoryBuffer has.
-    vars(target).update({name: state.get(name) for name in fields})
-
-
-def _build_namespace(target: Namespace, state: Any) -> None:
-    demand(
-        type(state) is dict and all(type(name) is str for name in state), 'a Namespace has attributes without a name'
-    )
-    vars(target).update(state)
-
-
 def _nothing(value: object) -> int:
     return 0
 
 
 # What constructors copy of their arguments, in bytes.
 _COPIED: dict[type, Callable[[Any], int]] = {dict: sys.getsizeof, list: lambda items: 256 * len(items), str: len}
-_BUILDERS: tuple[tuple[type, Callable[[Any, Any], None]], ...] = (
-    (OrderedDict, _build_ordered_dict),
-    (np.ndarray, _build_array),
-    (np.dtype, _build_dtype),
-    (HistoryBuffer, _build_history),
-    (Namespace, _build_namespace),
-)
 
 
 class _Opcodes(dict):

@@ -65,14 +65,13 @@ def pickle_of(data: bytes) -> bytes:
 
 def opcodes(data: bytes) -> list[bytes]:
     """Split a pickle into its opcodes with their arguments; what cannot be split is the last part."""
-    starts = []
+    starts = [0]
     try:
         for _, _, position in pickletools.genops(data):
             starts.append(position)
     except (ValueError, UnicodeDecodeError):
         pass
-    ends = [*starts[1:], len(data)]
-    return [data[start:end] for start, end in zip(starts, ends, strict=True)]
+    return [data[start:end] for start, end in zip(starts, [*starts[1:], len(data)], strict=True)]
 
 
 def split_legacy(data: bytes) -> tuple[bytes, bytes, bytes]:
