@@ -88,25 +88,21 @@ def _directory(stream: BinaryIO) -> list[Record]:
     gaps: tuple[int, ...] = (0,)
     for _ in range(count):
         (
-            signature, flags, method, crc, packed, unpacked, name_size, extra_size, comment_size, disk, offset
-        ) = struct.unpack_from('<4s4xHH4xLLLHHHH6xL', directory, at)  # fmt: skip
+            signature, flags, method, crc, packed, unpacked, name_size, extra_size, comment_size, disk, attributes, offset
+        ) = struct.unpack_from('<4s4xHH4xLLLHHHH2xLL', directory, at)  # fmt: skip
         at += 46
         name, extra = directory[at : at + name_size], directory[at + name_size : at + name_size + extra_size]
         at += name_size + extra_size
         unpacked, packed, offset = _wide(extra, unpacked, packed, offset)
-        if (
-            signature != b'PK\x01\x02'
-            or comment_size
-            or disk
-            or flags & ~_ALLOWED_FLAGS
-            or method
-            or packed != unpacked
-        ):
+        # A record with DOS attributes may be a folder to PyTorch, which then leaves its memory as it was.
+        other = comment_size or disk or method or attributes & 0xFFFF or flags & ~_ALLOWED_FLAGS or packed != unpacked
+        if signature != b'PK\x01\x02' or other:
             raise ValueError('its directory is not that of an uncompressed archive')
         prefix = prefix or name[: name.find(b'/') + 1]
         text = name[len(prefix) :].decode()
         # PyTorch looks names up without regard to case.
-        if not prefix or not name.startswith(prefix) or not text.isprintable() or name.lower() in seen:
+        known = prefix and name.startswith(prefix) and text.isprintable() and text[-1:] not in ('', '/')
+        if not known or name.lower() in seen:
             raise ValueError('the names of its records are not those that torch.save writes')
         seen.add(name.lower())
         if offset - position not in gaps:

@@ -41,6 +41,11 @@ def content() -> dict:
     }
 
 
+def old_content() -> dict:
+    """Return what the format before archives can hold of it: it knows no uint16."""
+    return {key: value for key, value in content().items() if key != 'more'}
+
+
 def saved(value: object, archive: bool = True, protocol: int = 2) -> bytes:
     """Return the bytes that ``torch.save`` writes."""
     file = io.BytesIO()
@@ -85,7 +90,7 @@ def split_legacy(data: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 _WHOLE = saved(content())
-_OLD = saved({key: value for key, value in content().items() if key != 'more'}, archive=False)
+_OLD = saved(old_content(), archive=False)
 
 
 def seeds() -> dict[str, bytes]:
