@@ -87,9 +87,10 @@ def _directory(stream: BinaryIO) -> list[Record]:
     prefix, at, position = b'', 0, 0
     gaps: tuple[int, ...] = (0,)
     for _ in range(count):
-        (
-            signature, flags, method, crc, packed, unpacked, name_size, extra_size, comment_size, disk, attributes, offset
-        ) = struct.unpack_from('<4s4xHH4xLLLHHHH2xLL', directory, at)  # fmt: skip
+        signature, flags, method, crc, packed, unpacked = struct.unpack_from('<4s4xHH4xLLL', directory, at)
+        name_size, extra_size, comment_size, disk, attributes, offset = struct.unpack_from(
+            '<HHHH2xLL', directory, at + 28
+        )
         at += 46
         name, extra = directory[at : at + name_size], directory[at + name_size : at + name_size + extra_size]
         at += name_size + extra_size

@@ -14,18 +14,17 @@ import warnings
 from random import Random
 
 import atheris
+import torch
 
-with atheris.instrument_imports(include=['pelk_mm.checkpoints', 'pickle']):
-    import pickle
-
-    from pelk_mm.checkpoints import archive, reading, unpickler, vocabulary
+with atheris.instrument_imports(include=['pelk_mm.checkpoints']):
+    from pelk_mm.checkpoints import archive, reading, states, tree, unpickler, vocabulary
 
 import corpus
 
 from pelk_mm.utils.errors import CheckpointError
 
 BAR = 64 << 20
-assert all(module for module in (pickle, archive, unpickler, vocabulary))
+_INSTRUMENTED = (archive, states, tree, unpickler, vocabulary)
 
 
 def read(data: bytes) -> None:
@@ -35,11 +34,17 @@ def read(data: bytes) -> None:
         file.write(content)
         file.seek(0)
         try:
-            reading.unpickle(file)
+            found = reading.unpickle(file)
         except CheckpointError as error:
             # PyTorch's allocator reports the address space that is used up as one error among others.
             if "can't allocate" in str(error) or 'MemoryError' in repr(error.__cause__):
                 raise MemoryError(str(error)) from error
+            return
+    # Memory that was never written to is no part of the file.
+    if b'big' not in content:
+        for value in found.values() if isinstance(found, dict) else ():
+            if isinstance(value, torch.Tensor):
+                assert bytes(value.detach().untyped_storage()) in content
 
 
 def mutate(data: bytes, max_size: int, seed: int) -> bytes:

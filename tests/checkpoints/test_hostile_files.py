@@ -50,7 +50,8 @@ def opcodes(*parts) -> bytes:
 
 
 def text(value: str) -> bytes:
-    return b'X' + struct.pack('<I', len(value)) + value.encode()
+    data = value.encode()
+    return b'X' + struct.pack('<I', len(data)) + data
 
 
 def whole(value: int) -> bytes:
@@ -171,7 +172,7 @@ REFUSED = {
     'array of objects as a list': opcodes(array(whole(1) + b'\x85', b'](NNe', code='O8')),
     'array of records': opcodes(array(whole(1) + b'\x85', b'C\x08' + b'\x01' * 8, code='i4,i4')),
     'array of another byte order': opcodes(
-        array(whole(1) + b'\x85', b'C\x08' + b'\0' * 8, extra=b'(K\x03' + text('>') + b'NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb')
+        array(whole(1) + b'\x85', b'C\x08' + b'\0' * 8, extra=b'(K\x03' + text('>') + b'NNNK\x08K\x08K\x00tb')
     ),
     'truth value 2 of numpy': opcodes(array(whole(1) + b'\x85', b'C\x01\x02', code='b1')),
     'impossible character': opcodes(array(whole(1) + b'\x85', b'C\x04\xff\xff\xff\xff', code='U1')),
@@ -265,16 +266,22 @@ print(grown)
 """
 
 MEGA = 1 << 20
+
+
+def numbers(count: int, after: bytes = b'') -> bytes:
+    return b''.join(b'J' + struct.pack('<i', i) + after for i in range(count))
+
+
 GREEDY = {
     'lists': lambda: archive_of(opcodes(b'(' + b']' * 8 * MEGA + b't')),
     'sets': lambda: archive_of(opcodes(b'(' + b'\x8f' * MEGA + b't')),
     'dictionaries': lambda: archive_of(opcodes(b'(' + b'}NNs' * MEGA + b't')),
     'texts': lambda: archive_of(opcodes(b'(' + (b'U\x02ab' * 4 * MEGA) + b't')),
     'floats': lambda: archive_of(opcodes(b'(' + (b'G' + b'\1' * 8) * 4 * MEGA + b't')),
-    'wide text': lambda: archive_of(opcodes(b'X' + struct.pack('<I', 40 * MEGA + 4), b'a' * 40 * MEGA + '\U0001f600'.encode())),
+    'wide text': lambda: archive_of(opcodes(text('a' * 40 * MEGA + '\U0001f600'))),
     'memo': lambda: archive_of(opcodes(b']' + b''.join(b'r' + struct.pack('<I', i) for i in range(2 * MEGA)))),
-    'set of numbers': lambda: archive_of(b'\x80\x04\x8f(' + b''.join(b'J' + struct.pack('<i', i) for i in range(MEGA)) + b'\x90.'),
-    'dictionary of numbers': lambda: archive_of(opcodes(b'}(' + b''.join(b'J' + struct.pack('<i', i) + b'N' for i in range(MEGA)) + b'u')),
+    'set of numbers': lambda: archive_of(b'\x80\x04\x8f(' + numbers(MEGA) + b'\x90.'),
+    'dictionary of numbers': lambda: archive_of(opcodes(b'}(' + numbers(MEGA, b'N') + b'u')),
     'tensors': lambda: archive_of(opcodes(b'(' + tensor() * (MEGA // 8) + b't')),
     'records': lambda: corpus.repacked(corpus.saved({'a': 1}), {f'data/{i}': b'' for i in range(60_000)}),
     'an array': lambda: corpus.saved({'a': np.zeros(8 * MEGA)}),
