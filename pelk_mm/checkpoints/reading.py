@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from mmengine.runner.checkpoint import CheckpointLoader, load_from_local
 from torch.serialization import load as torch_load
 
 from ..utils.errors import CheckpointError
@@ -92,22 +91,25 @@ def _unpickle(stream: BinaryIO, name: str, map_location: MapLocation, trust: boo
     try:
         with _weights_only_variables(None):
             if trust:
-                return torch_load(stream, map_location=map_location, weights_only=False)
+                return torch_load(stream, map_location=map_location, weights_only=False, mmap=False)
             return _unpickle_checked(stream, map_location, namespaces)
-    except ForbiddenGlobalError as error:
+    except (ForbiddenGlobalError, MemoryLimitError) as error:
+        use = f'unpickling it would use {_printable(error)}, which could run code or misuse memory'
+        reason = use if isinstance(error, ForbiddenGlobalError) else str(error)
         raise CheckpointError(
-            f'checkpoint {name} is refused: unpickling it would use {error}, which could run code or misuse memory. '
+            f'checkpoint {name} is refused: {reason}. '
             'Pass --trust-checkpoint only if you know where the file comes from'
         ) from error
-    except MemoryLimitError as error:
-        raise CheckpointError(
-            f'checkpoint {name} is refused: {error}. Pass --trust-checkpoint only if you know where the file comes from'
-        ) from error
     except Exception as error:  # what PyTorch and numpy raise for hostile bytes is not a closed list
-        reason = str(error).split('\n')[0].strip() or type(error).__name__
+        reason = _printable(str(error).split('\n')[0].strip() or type(error).__name__)
         raise CheckpointError(
             f'checkpoint {name} cannot be read: it is truncated, damaged, or was not written by torch.save ({reason})'
         ) from error
+
+
+def _printable(text: object) -> str:
+    """A file decides what is in this text: no control characters, and not more than a line or two."""
+    return ''.join(character if character.isprintable() else '?' for character in str(text)[:200])
 
 
 def _unpickle_checked(stream: BinaryIO, map_location: MapLocation, namespaces: bool) -> Any:
@@ -141,21 +143,16 @@ def safe_loading(trust: bool = False) -> Iterator[None]:
         yield
         return
 
-    def load_from_checked(filename: str, map_location: MapLocation) -> Any:  # mmengine logs what follows `load_from_`
-        return unpickle(filename, map_location)
-
     def load(f: Any, map_location: MapLocation = None, *args: Any, **kwargs: Any) -> Any:
         return unpickle(f, map_location)
 
     before = torch.load
-    CheckpointLoader.register_scheme(prefixes='', loader=load_from_checked, force=True)
     torch.load = load  # type: ignore[assignment]
     try:
         with _weights_only_variables('1'):
             yield
     finally:
         torch.load = before
-        CheckpointLoader.register_scheme(prefixes='', loader=load_from_local, force=True)
 
 
 @contextmanager

@@ -119,7 +119,8 @@ def mapping(values: Rule, keys: type | tuple[type, ...] = str) -> Rule:
         if not isinstance(value, Mapping):
             raise MismatchError(path, 'a dictionary', describe(value))
         for key, entry in value.items():
-            instance(keys, 'a name')(key, f'a key of {path or "it"}')
+            if not isinstance(key, keys) or not str(key).isprintable():  # messages name it
+                raise MismatchError(f'a key of {path or "it"}', 'a printable name', describe(key))
             values(entry, f'{path}.{key}'.lstrip('.'))
 
     return rule

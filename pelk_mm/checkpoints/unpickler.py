@@ -21,6 +21,7 @@ from .vocabulary import DTYPES, Constructor, ForbiddenGlobalError, demand, is_ke
 
 _PythonUnpickler: Any = pickle._Unpickler  # type: ignore[attr-defined]  # the one written in Python
 _LONGEST_NAME = 256
+_SHORT_TEXT = 4096  # bytes
 _STORAGE_COST = 1536  # bytes
 
 
@@ -104,7 +105,7 @@ class SafeUnpickler(_PythonUnpickler):
     def _load_text(self, size: int) -> None:
         data = self.read(size)
         # UTF-8 is decoded into 1, 2 or 4 bytes a character, the widest one decides; for a moment there are two copies.
-        widest = np.frombuffer(data, np.uint8).max(initial=0)
+        widest = np.frombuffer(data, np.uint8).max() if size > _SHORT_TEXT else 0xFF
         self.budget.reserve(size * (2 if widest < 0xC4 else 3 if widest < 0xF0 else 5))
         text = data.decode('utf-8', 'surrogatepass')
         self.budget.spend(sys.getsizeof(text))

@@ -88,13 +88,12 @@ def check_values(array: np.ndarray) -> None:
         demand(np.frombuffer(array.tobytes(), np.uint32).max() <= 0x10FFFF, 'a character is impossible')
 
 
-def _are_sizes(value: object) -> bool:
-    return (
-        isinstance(value, tuple)
-        and len(value) <= _MOST_DIMENSIONS
-        and all(type(size) is int and 0 <= size < 1 << 62 for size in value)
-        and math.prod(size for size in value if size) < 1 << 62
-    )
+def _are_sizes(value: Any) -> bool:
+    return _are_counts(value) and len(value) <= _MOST_DIMENSIONS and math.prod(size for size in value if size) < 1 << 62
+
+
+def _are_counts(value: Any) -> bool:
+    return isinstance(value, tuple) and all(type(count) is int and 0 <= count < 1 << 62 for count in value)
 
 
 def _tensor(
@@ -125,8 +124,8 @@ def _view_of(
     demand(
         type(requires_grad) is bool and not metadata, 'a tensor has flags that torch.save does not write for weights'
     )
-    demand(_are_sizes(size) and _are_sizes(stride) and len(size) == len(stride), 'a tensor has impossible sizes')
-    demand(type(offset) is int and 0 <= offset < 1 << 62, 'a tensor has an impossible offset')
+    demand(_are_sizes(size) and _are_counts(stride) and len(size) == len(stride), 'a tensor has impossible sizes')
+    demand(_are_counts((offset,)), 'a tensor has an impossible offset')
     untyped = storage._untyped_storage
     extent = 0 if 0 in size else 1 + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     room = untyped.nbytes() // dtype.itemsize
@@ -201,8 +200,8 @@ def _array_of_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarra
         type(data) in (bytes, bytearray) and isinstance(dtype, np.dtype) and order in ('C', 'F'),
         'an array is malformed',
     )
-    demand(len(data) == array_bytes(dtype, shape) > 0, 'an array does not fit its shape')
-    array = np.frombuffer(data, dtype).reshape(shape, order=order)
+    demand(len(data) == array_bytes(dtype, shape), 'an array does not fit its shape')
+    array = (np.frombuffer(data, dtype) if data else np.empty(0, dtype)).reshape(shape, order=order)
     check_values(array)
     return array
 
@@ -219,6 +218,7 @@ def _constructors() -> dict[str, Constructor]:
     functions: dict[str, tuple[Callable[..., Any], int]] = {
         'collections.OrderedDict': (lambda: OrderedDict(), 512),
         'collections.Counter': (_counter, 512),
+        'builtins.bytes': (lambda: b'', 64),  # how protocol 2 writes no bytes
         'builtins.set': (_set, 512),
         'builtins.frozenset': (_frozenset, 512),
         'builtins.getattr': (_statistic, 128),

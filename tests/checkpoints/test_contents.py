@@ -47,7 +47,8 @@ def uneven() -> HistoryBuffer:
     [
         (('state_dict', '0.weight'), 1.0, 'state_dict.0.weight must be a dense tensor, but is 1.0'),
         (('state_dict', '0.weight'), torch.zeros(2).to_sparse(), 'state_dict.0.weight must be a dense tensor'),
-        (('state_dict', 3), torch.zeros(1), 'a key of state_dict must be a name, but is 3'),
+        (('state_dict', 3), torch.zeros(1), 'a key of state_dict must be a printable name, but is 3'),
+        (('state_dict', 'a\n\x1b[2J'), torch.zeros(1), r"must be a printable name, but is 'a\\n\\x1b"),
         (('state_dict',), [1], 'state_dict must be a dictionary, but is a list'),
         (('ema_state_dict', 'steps'), 'a', "ema_state_dict.steps must be a dense tensor, but is 'a'"),
         (('meta',), None, 'meta must be a dictionary, but is None'),

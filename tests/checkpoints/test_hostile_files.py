@@ -3,8 +3,10 @@
 import argparse
 import codecs
 import io
+import math
 import os
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -36,7 +38,7 @@ class Call:
 def error_of(data: bytes) -> str:
     with pytest.raises(CheckpointError) as caught:
         unpickle(io.BytesIO(data))
-    assert '\n' not in str(caught.value)
+    assert str(caught.value).isprintable()
     return str(caught.value)
 
 
@@ -86,8 +88,7 @@ def array(shape: bytes, data: bytes, code='f8', extra=b'') -> bytes:
     [
         (Call(os.system, 'true'), 'posix.system'),
         (Call(eval, '1'), 'builtins.eval'),
-        (Call(getattr, HistoryBuffer, '__init__'), 'getattr'),
-        (Call(getattr, os, 'system'), 'builtins.getattr|builtins.__import__|os'),
+        (Call(getattr, HistoryBuffer, '__init__'), 'builtins.getattr'),
         (Call(np.ndarray, (4,), np.dtype('f8'), b'12345678', 4096), 'numpy.ndarray'),
         (Call(np.frombuffer, b'12345678'), 'numpy.frombuffer'),
         (Call(torch.storage._load_from_bytes, b''), 'torch.storage._load_from_bytes'),
@@ -99,20 +100,15 @@ def array(shape: bytes, data: bytes, code='f8', extra=b'') -> bytes:
         (np.ndarray, 'numpy.ndarray'),
         (os.path.join, 'posixpath.join'),
         (torch.zeros(2).to_sparse(), 'torch._utils._rebuild_sparse_tensor'),
-        (np.array([None], object), r'numpy|\(an array'),
+        (np.array([None], object), 'an array is not of numbers'),
         (complex(1, 2), 'builtins.complex'),
     ],
     ids=lambda value: value if isinstance(value, str) else '',
 )
 def test_what_is_not_in_the_table_is_refused_by_name(value, name):
     for archive in (True, False):
-        try:
-            data = corpus.saved({'state_dict': {}, 'other': value}, archive=archive)
-        except (pickle.PicklingError, TypeError):
-            pytest.skip('cannot be pickled here')
-        message = error_of(data)
-        assert 'is refused: unpickling it would use' in message or 'cannot be read' in message
-        assert any(part in message for part in name.replace('\\', '').split('|'))
+        message = error_of(corpus.saved({'state_dict': {}, 'other': value}, archive=archive))
+        assert re.search(name if ' ' in name else f'is refused: unpickling it would use {name}', message), message
 
 
 REFUSED = {
@@ -181,6 +177,7 @@ REFUSED = {
     'HistoryBuffer of text': opcodes(
         named('mmengine.logging.history_buffer', 'HistoryBuffer'), b')\x81}', text('_log_history'), text('a'), b'sb'
     ),
+    'name of several lines': b'\x80\x04\x8c\x02a\n\x8c\x02\x1bb\x93.',
     'long name': opcodes(b'c' + b'a' * 1000 + b'\nb\n'),
     'empty': b'',
     'no STOP': b'\x80\x02N',
@@ -218,6 +215,16 @@ def test_a_file_that_is_a_tar_archive_too():
     data[148:156] = b' ' * 8
     data[148:156] = b'%06o\0 ' % sum(data[:512])
     assert 'tar archive' in error_of(bytes(data))
+
+
+def test_shapes_of_many_dimensions_and_empty_arrays():
+    value = {'t': torch.zeros(*[2] * 13), 'e': np.zeros((0, 3)), 'h': HistoryBuffer()}
+    assert math.prod(value['t'].stride()) > 1 << 62
+    for protocol in (2, 5):
+        read = unpickle(io.BytesIO(corpus.saved(value, protocol=protocol)))
+        assert read['t'].shape == value['t'].shape
+        assert read['e'].shape == (0, 3)
+        assert len(vars(read['h'])['_log_history']) == 0
 
 
 def test_namespaces_only_where_they_are_asked_for():
