@@ -2,6 +2,7 @@ import os
 import pickle
 import zipfile
 
+import mmengine.runner.checkpoint
 import numpy as np
 import pytest
 import torch
@@ -106,6 +107,29 @@ def test_safe_loading_covers_mmengine_and_torch(evil, tmp_path, monkeypatch):
     monkeypatch.undo()
     CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
     assert marker.exists()  # mmengine's own loader is back
+
+
+@pytest.mark.parametrize('name', ['https://example.com/net.pth', 'torchvision://net', 'open-mmlab://net'])
+def test_what_mmengine_fetches_is_unpickled_by_the_same_rules(name, tmp_path, monkeypatch):
+    class Outside:
+        """Reads outside its memory; mmengine would allow it."""
+
+        def __reduce__(self):
+            return np.ndarray, ((2,), np.dtype('f8'), b'12345678', 4096)
+
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    for models in ('get_torchvision_models', 'get_external_models'):
+        monkeypatch.setattr(mmengine.runner.checkpoint, models, lambda: {'net': 'https://example.com/net.pth'})
+    cached = tmp_path / 'hub' / 'checkpoints' / 'net.pth'  # as if it had been downloaded
+    cached.parent.mkdir(parents=True)
+    with safe_loading():
+        torch.save({'state_dict': {'w': torch.ones(1)}, 'meta': {'epoch': np.int64(1)}}, cached)
+        assert CheckpointLoader.load_checkpoint(name)['meta']['epoch'] == 1
+        torch.save({'state_dict': {'w': torch.ones(1)}, 'meta': Outside()}, cached)
+        with pytest.raises(CheckpointError, match=r'net.pth is refused: .*numpy.ndarray'):
+            CheckpointLoader.load_checkpoint(name)
+    assert np.ndarray not in torch.serialization.get_safe_globals()
+    assert torch.load is torch.serialization.load
 
 
 @pytest.mark.parametrize('share', [0.0, 0.01, 0.5, 0.99])
