@@ -2,6 +2,8 @@
 
 from argparse import Namespace
 from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -31,16 +33,14 @@ def check_content(content: object, budget: Budget) -> None:
     """
     depth_and_values: dict[int, tuple[int, int]] = {}
     unfinished: set[int] = set()
-    pending: list[tuple[object, bool]] = [(content, False)]
+    pending: list[tuple[object, bool]] = [([content], False)]
     while pending:
         value, finished = pending.pop()
-        if type(value) not in _CONTAINERS:
-            _check_leaf(value)
-            continue
         if finished:
-            below = [depth_and_values.get(id(child), (0, 1)) for child in _children(value)]
-            depth = 1 + max((depth for depth, _ in below), default=0)
-            count = 1 + sum(count for _, count in below)
+            depth, count = 0, 1
+            for child in _children(value):
+                depth_below, count_below = depth_and_values.get(id(child), (0, 1))
+                depth, count = max(depth, 1 + depth_below), count + count_below
             demand(depth <= DEEPEST, f'its content is nested deeper than {DEEPEST}')
             demand(count <= MOST_VALUES, f'its content has more than {MOST_VALUES} values')
             depth_and_values[id(value)] = (depth, count)
@@ -50,13 +50,17 @@ def check_content(content: object, budget: Budget) -> None:
             budget.spend(_VISIT_COST)
             unfinished.add(id(value))
             pending.append((value, True))
-            pending.extend((child, False) for child in _children(value))
+            for child in _children(value):
+                if type(child) in _CONTAINERS:
+                    pending.append((child, False))
+                else:
+                    _check_leaf(child)
 
 
-def _children(container: Any) -> list:
+def _children(container: Any) -> Iterator[Any]:
     if isinstance(container, dict):
-        return [*container.values(), *getattr(container, '__dict__', {}).values()]
-    return list(vars(container).values() if isinstance(container, Namespace) else container)
+        return chain(container.values(), getattr(container, '__dict__', {}).values())
+    return iter(vars(container).values() if isinstance(container, Namespace) else container)
 
 
 def _check_leaf(value: Any) -> None:
