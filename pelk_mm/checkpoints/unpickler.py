@@ -36,7 +36,6 @@ class SafePickle:
     """
 
     __name__ = 'pelk_mm.checkpoints.unpickler'
-    UnpicklingError = pickle.UnpicklingError
 
     def __init__(self, budget: Budget, file_size: int, records: dict[str, int] | None, namespaces: bool) -> None:
         # PyTorch inherits from this class, and hands over nothing of its own.
