@@ -39,8 +39,14 @@ def _words(value: Any, path: str) -> None:
 
 
 _RANDOM = record(
-    {'python': _words, 'python_gauss': optional(number()), 'numpy': _words, 'numpy_gauss': optional(number())},
-    {'torch': tensor(torch.uint8), 'cuda': tensor(torch.uint8)},
+    {
+        'python': _words,
+        'python_gauss': optional(number()),
+        'numpy': _words,
+        'numpy_gauss': optional(number()),
+        'torch': tensor(torch.uint8, tuple(torch.get_rng_state().shape)),
+    },
+    {'cuda': tensor(torch.uint8)},
 )
 _SETTINGS = record(
     {
