@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import cast
 
+import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn
@@ -24,9 +25,11 @@ def load_weights(model: nn.Module, checkpoint: dict, source: str, demand_all: bo
             (fine-tuning); the rest is named in one warning and keeps its initial values.
 
     Raises:
-        CheckpointError: Naming the first missing, unexpected and mismatched keys.
+        CheckpointError: Naming the first missing, unexpected and mismatched keys, or a tensor that holds NaN where at
+            least half of them do and every key is demanded.
     """
     model = unwrap(model)
+    _check_finite(checkpoint['state_dict'], source, demand_all)
     state = {key.removeprefix('module.'): value for key, value in checkpoint['state_dict'].items()}
     missing, unexpected, mismatched = _load(model, state)
     # Old checkpoints lack this counter, which only a cumulative moving average reads.
@@ -84,6 +87,22 @@ def unwrap(model: nn.Module) -> nn.Module:
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = cast(nn.Module, model.module)
     return model
+
+
+def _check_finite(state: dict, source: str, demand_all: bool) -> None:
+    """Tell weights of a run that diverged."""
+    # Of these PyTorch finds the least without a copy, and it is NaN where any value is.
+    kinds = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    floats = {name: value for name, value in state.items() if isinstance(value, torch.Tensor) and value.dtype in kinds}
+    names = [n for n, value in floats.items() if value.numel() and not value.is_meta and value.detach().amin().isnan()]
+    if not names:
+        return
+    finding = f'{len(names)} of the {len(floats)} floating-point tensors of checkpoint {source} hold NaN'
+    if demand_all and 2 * len(names) >= len(floats):
+        raise CheckpointError(
+            f'{finding} ({first_names(names)}): the run that wrote it diverged; use an earlier checkpoint'
+        )
+    print_log(f'{finding}, the first is {names[0]}', logger='current', level=logging.WARNING)
 
 
 def _load(model: nn.Module, state: dict) -> tuple[list[str], list[str], list[str]]:

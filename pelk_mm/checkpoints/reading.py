@@ -1,48 +1,31 @@
-"""Reading checkpoints without running code from them.
+"""Reading checkpoints without running code from them and without trusting a size, an offset or a name in them.
 
-``torch.load`` of an untrusted file can run anything. Here a file is unpickled with a short list of harmless types, the
-ones mmengine's own checkpoints hold; everything else is refused unless the caller trusts the file. mmengine itself
-falls back to the unsafe way with a warning; :func:`safe_loading` closes that road for all that a tool loads.
+``torch.load`` of an untrusted file can run anything, and its way with weights only still believes what the file says
+about memory. Here a file is first checked from outside (:mod:`.archive`), then unpickled with a closed table of
+constructors that check their arguments (:mod:`.vocabulary`) within a limit to memory (:mod:`.unpickler`). Reading takes
+at most twice the file's size and 64 MiB. mmengine falls back to the unsafe way with a warning; :func:`safe_loading`
+closes that road for all that a tool loads.
 """
 
 import os
-import pickle
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
-from mmengine.runner.checkpoint import CheckpointLoader, load_from_local
+from torch.serialization import load as torch_load
 
 from ..utils.errors import CheckpointError
+from .archive import ZIP_START, is_legacy, read_records, size_of
+from .contents import check_checkpoint
+from .limits import Budget, MemoryLimitError
+from .tree import check_content
+from .unpickler import SafePickle
+from .vocabulary import ForbiddenGlobalError
 
 MapLocation = str | torch.device | Callable | None
-_READ_ERRORS = (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError)
-STATISTICS = ('min', 'max', 'current', 'mean')
-
-
-def _getattr_of_history_buffer(owner: object, name: str) -> Any:
-    """Stand in for ``getattr``, by which a pickled ``HistoryBuffer`` names its own statistics."""
-    if owner is HistoryBuffer and name in STATISTICS:
-        return getattr(owner, name)
-    raise pickle.UnpicklingError(f'Unsupported global: GLOBAL builtins.getattr of {name!r}')
-
-
-def safe_globals() -> list[Any]:
-    """List the types and functions, beyond PyTorch's own list, that a checkpoint may name.
-
-    Those are mmengine's ``HistoryBuffer`` and numpy scalars and arrays, under the module names of numpy 1 and 2.
-    """
-    core = np._core if hasattr(np, '_core') else np.core  # type: ignore[attr-defined]
-    rebuild = (core.multiarray._reconstruct, core.multiarray.scalar)
-    allowed: list[Any] = [(f, f'numpy.{c}.multiarray.{f.__name__}') for f in rebuild for c in ('core', '_core')]
-    allowed += [np.ndarray, np.dtype, HistoryBuffer, (_getattr_of_history_buffer, 'builtins.getattr')]
-    allowed += {type(np.dtype(code)) for code in '?bBhHiIlLqQefdgFDGSU'}
-    return allowed
+_OBJECTS_BYTES = 48 << 20  # beside the file's size: the rest of the 64 MiB is for PyTorch and the directory
 
 
 def read_checkpoint(path: str | os.PathLike[str], map_location: MapLocation = 'cpu', trust: bool = False) -> dict:
@@ -57,9 +40,13 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: MapLocation = 'c
         The dictionary the file holds. ``checkpoint['state_dict']`` exists: a bare state dict is wrapped.
 
     Raises:
-        CheckpointError: If the file is missing, truncated, no checkpoint, or refused as unsafe.
+        CheckpointError: If the file is missing, truncated, damaged, no checkpoint, or refused as unsafe.
     """
-    checkpoint = unpickle(path, map_location, trust)
+    return as_checkpoint(unpickle(path, map_location, trust), path)
+
+
+def as_checkpoint(checkpoint: object, path: str | os.PathLike[str]) -> dict:
+    """Check what a file held, entry by entry; arguments as :func:`read_checkpoint` has them, result and errors too."""
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f'checkpoint {path} holds a {type(checkpoint).__name__}, not a dictionary of weights')
     if 'state_dict' not in checkpoint:
@@ -67,67 +54,105 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: MapLocation = 'c
             keys = ', '.join(sorted(map(str, checkpoint))[:5]) or 'none'
             raise CheckpointError(f'checkpoint {path} holds no state_dict and no weights; its keys: {keys}')
         checkpoint = {'state_dict': checkpoint}
+    check_checkpoint(checkpoint, str(path))
     return checkpoint
 
 
-def unpickle(path: str | os.PathLike[str], map_location: MapLocation = 'cpu', trust: bool = False) -> Any:
-    """Return whatever ``torch.save`` wrote to ``path``; arguments and errors as for :func:`read_checkpoint`."""
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise CheckpointError(f'checkpoint {path} {"is a folder, not a file" if file.is_dir() else "does not exist"}')
+def unpickle(
+    file: str | os.PathLike[str] | BinaryIO,
+    map_location: MapLocation = 'cpu',
+    trust: bool = False,
+    namespaces: bool = False,
+) -> Any:
+    """Return whatever ``torch.save`` wrote.
+
+    Args:
+        file: A path, or a binary stream that can be searched.
+        map_location: As for ``torch.load``.
+        trust: As for :func:`read_checkpoint`.
+        namespaces: Allow ``argparse.Namespace``, the command line that authors keep beside their weights.
+
+    Raises:
+        CheckpointError: As :func:`read_checkpoint`.
+    """
+    if not isinstance(file, (str, os.PathLike)):
+        return _unpickle(file, getattr(file, 'name', 'that was fetched'), map_location, trust, namespaces)
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise CheckpointError(f'checkpoint {file} {"is a folder, not a file" if path.is_dir() else "does not exist"}')
     try:
-        with _allowed(), _weights_only_variables(None):
-            return torch.load(file, map_location=map_location, weights_only=not trust)
-    except pickle.UnpicklingError as error:
-        name = re.search(r'GLOBAL ([\w.]+)', str(error))
-        if name is None:
-            raise _damaged(path, error) from error
+        with path.open('rb') as stream:
+            return _unpickle(stream, str(file), map_location, trust, namespaces)
+    except OSError as error:
+        raise CheckpointError(f'checkpoint {file} cannot be opened: {error.strerror or error}') from error
+
+
+def _unpickle(stream: BinaryIO, name: str, map_location: MapLocation, trust: bool, namespaces: bool) -> Any:
+    try:
+        with _weights_only_variables(None):
+            if trust:
+                return torch_load(stream, map_location=map_location, weights_only=False, mmap=False)
+            return _unpickle_checked(stream, map_location, namespaces)
+    except (ForbiddenGlobalError, MemoryLimitError) as error:
+        use = f'unpickling it would use {_printable(error)}, which could run code or misuse memory'
+        reason = use if isinstance(error, ForbiddenGlobalError) else str(error)
         raise CheckpointError(
-            f'checkpoint {path} is refused: unpickling it would use {name[1]}, which could run code. '
+            f'checkpoint {name} is refused: {reason}. '
             'Pass --trust-checkpoint only if you know where the file comes from'
         ) from error
-    except _READ_ERRORS as error:
-        raise _damaged(path, error) from error
+    except Exception as error:  # what PyTorch and numpy raise for hostile bytes is not a closed list
+        reason = _printable(str(error).split('\n')[0].strip() or type(error).__name__)
+        raise CheckpointError(
+            f'checkpoint {name} cannot be read: it is truncated, damaged, or was not written by torch.save ({reason})'
+        ) from error
+
+
+def _printable(text: object) -> str:
+    """A file decides what is in this text: no control characters, and not more than a line or two."""
+    return ''.join(character if character.isprintable() else '?' for character in str(text)[:200])
+
+
+def _unpickle_checked(stream: BinaryIO, map_location: MapLocation, namespaces: bool) -> Any:
+    size = size_of(stream)
+    budget = Budget(size + _OBJECTS_BYTES)
+    if stream.read(len(ZIP_START)) == ZIP_START:
+        records = read_records(stream)
+    elif is_legacy(stream):
+        records = None
+    else:
+        raise ValueError('it starts as none of the formats of torch.save')
+    stream.seek(0)
+    module = SafePickle(budget, size, records, namespaces)
+    content = torch_load(stream, map_location=map_location, pickle_module=module, weights_only=False, mmap=False)
+    check_content(content, budget)
+    return content
 
 
 @contextmanager
 def safe_loading(trust: bool = False) -> Iterator[None]:
     """Make every load inside the block go the safe way: ours, mmengine's, ``torch.hub``'s.
 
-    Local files go through :func:`unpickle`; what mmengine fetches by itself (URLs and model-zoo names in ``init_cfg``)
-    is unpickled with weights only. On leaving, mmengine's local loader and the environment stand as before.
+    ``torch.load`` is :func:`unpickle` there, wherever the file comes from: a path, a URL, a name of a model zoo, an
+    object store. What has taken PyTorch's own function by another name unpickles with weights only. On leaving,
+    everything stands as before.
 
     Args:
-        trust: Load local files and URLs without these checks, as mmengine does on its own.
+        trust: Load without these checks, as mmengine and PyTorch do on their own.
     """
     if trust:
         yield
         return
 
-    def load_from_checked(filename: str, map_location: MapLocation) -> Any:  # mmengine logs what follows `load_from_`
-        return unpickle(filename, map_location)
+    def load(f: Any, map_location: MapLocation = None, *args: Any, **kwargs: Any) -> Any:
+        return unpickle(f, map_location)
 
-    CheckpointLoader.register_scheme(prefixes='', loader=load_from_checked, force=True)
+    before = torch.load
+    torch.load = load  # type: ignore[assignment]
     try:
-        with _allowed(), _weights_only_variables('1'):
+        with _weights_only_variables('1'):
             yield
     finally:
-        CheckpointLoader.register_scheme(prefixes='', loader=load_from_local, force=True)
-
-
-def _damaged(path: str | os.PathLike[str], error: Exception) -> CheckpointError:
-    reason = str(error).split('\n')[0].strip() or type(error).__name__
-    return CheckpointError(
-        f'checkpoint {path} cannot be read: it is truncated, or was not written by torch.save ({reason})'
-    )
-
-
-@contextmanager
-def _allowed() -> Iterator[None]:
-    """Allow our list. PyTorch's own context removes on leaving what an outer one had added: add only what is new."""
-    before = torch.serialization.get_safe_globals()
-    with torch.serialization.safe_globals([item for item in safe_globals() if item not in before]):
-        yield
+        torch.load = before
 
 
 @contextmanager

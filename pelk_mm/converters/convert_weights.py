@@ -1,6 +1,5 @@
 """The work of ``tools/model_converters/convert_weights.py``: an authors' checkpoint as one of ours."""
 
-import argparse
 import importlib
 import inspect
 import os
@@ -139,8 +138,7 @@ def _read_weights(
     """The entry read, the others that were there, and the weights without the prefix of a distributed wrapper."""
     # The authors keep their command line beside the weights. Rebuilding a Namespace runs no code, and what it holds is
     # restricted like everything else.
-    with torch.serialization.safe_globals([argparse.Namespace]):
-        checkpoint = unpickle(path, trust=trust)
+    checkpoint = unpickle(path, trust=trust, namespaces=True)
     if not isinstance(checkpoint, Mapping):
         raise CheckpointError(f'checkpoint {path} holds a {type(checkpoint).__name__}, not a dictionary of weights')
     entries = [name for name in ENTRIES if isinstance(checkpoint.get(name), Mapping)]

@@ -10,11 +10,20 @@ import torch
 from mmengine.dist import all_gather, get_world_size
 from torch import Tensor
 
+from ..checkpoints.schema import MismatchError, anything, mapping, number, record, sequence, tensor
 from ..utils.errors import CheckpointError, first_names
 from .units import Units
 
 SPARSITY_KEY = 'sparsity'  # top-level key of the checkpoint
-_ENTRIES = {'masks': dict, 'shapes': dict, 'step': int, 'seed': int, 'settings': dict}
+_RULE = record(
+    {
+        'masks': mapping(tensor(torch.bool)),
+        'shapes': mapping(sequence(number(1, whole=True))),
+        'step': number(0, whole=True),
+        'seed': number(whole=True),
+        'settings': mapping(anything),
+    }
+)
 _DECIDED_ONCE = ('granularity', 'sparsity', 'dense_above')
 
 
@@ -43,15 +52,16 @@ class SparsityState:
         }
 
 
-def unpack(entry: object, weights: Mapping[str, Tensor], units: Units) -> SparsityState:
+def unpack(entry: Any, weights: Mapping[str, Tensor], units: Units) -> SparsityState:
     """Read a checkpoint's entry for a model with these maskable weights; masks go to their devices.
 
     Raises:
         CheckpointError: The entry is malformed or was saved for other weights; the first ones are named.
     """
-    if not isinstance(entry, dict) or not all(isinstance(entry.get(key), kind) for key, kind in _ENTRIES.items()):
-        wanted = ', '.join(_ENTRIES)
-        raise CheckpointError(f'the entry {SPARSITY_KEY!r} of the checkpoint must be a dict of {wanted}: it is damaged')
+    try:
+        _RULE(entry, SPARSITY_KEY)
+    except MismatchError as error:
+        raise CheckpointError(f'the checkpoint is damaged or was changed: {error}') from error
     shapes, masks = entry['shapes'], entry['masks']
     in_model = {name: list(weight.shape) for name, weight in weights.items()}
     findings = {

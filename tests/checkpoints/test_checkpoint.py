@@ -2,6 +2,7 @@ import os
 import pickle
 import zipfile
 
+import mmengine.runner.checkpoint
 import numpy as np
 import pytest
 import torch
@@ -35,7 +36,7 @@ class Sneaky:
 def evil(tmp_path):
     """A checkpoint with a payload, and the folder that appears if the payload runs."""
     path, marker = tmp_path / 'evil.pth', tmp_path / 'payload_ran'
-    torch.save({'state_dict': {'weight': torch.zeros(1)}, 'meta': Payload(marker)}, path)
+    torch.save({'state_dict': {'weight': torch.zeros(1)}, 'payload': Payload(marker)}, path)
     return path, marker
 
 
@@ -48,7 +49,8 @@ def test_what_mmengine_saves_is_read_safely(tmp_path):
     saved = {
         'state_dict': make_net().state_dict(),
         'meta': {'epoch': np.int64(3), 'seed': np.random.RandomState(0).rand(2), 'classes': ('a',), 'ok': np.bool_(1)},
-        'message_hub': {'log_scalars': {'loss': history}, 'names': np.array(['a', 'b'])},
+        'message_hub': {'log_scalars': {'loss': history}, 'runtime_info': {}, 'resumed_keys': {'loss': True}},
+        'names': np.array(['a', 'b']),
     }
     torch.save(saved, tmp_path / 'a.pth')
     read = read_checkpoint(tmp_path / 'a.pth')
@@ -58,11 +60,11 @@ def test_what_mmengine_saves_is_read_safely(tmp_path):
 
 
 def test_files_of_numpy_1_are_read(tmp_path):
-    torch.save({'state_dict': {'w': torch.ones(1)}, 'meta': np.float64(2.5)}, tmp_path / 'new.pth')
+    torch.save({'state_dict': {'w': torch.ones(1)}, 'meta': {'score': np.float64(2.5)}}, tmp_path / 'new.pth')
     with zipfile.ZipFile(tmp_path / 'new.pth') as new, zipfile.ZipFile(tmp_path / 'old.pth', 'w') as old:
         for name in new.namelist():
             old.writestr(name, new.read(name).replace(b'numpy._core.multiarray', b'numpy.core.multiarray'))
-    assert read_checkpoint(tmp_path / 'old.pth')['meta'] == 2.5
+    assert read_checkpoint(tmp_path / 'old.pth')['meta']['score'] == 2.5
 
 
 def test_a_bare_state_dict_is_wrapped(tmp_path):
@@ -89,20 +91,45 @@ def test_safe_loading_covers_mmengine_and_torch(evil, tmp_path, monkeypatch):
     path, marker = evil
     monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
     good = tmp_path / 'good.pth'
-    torch.save({'state_dict': {'w': torch.ones(1)}, 'meta': HistoryBuffer([1.0], [1])}, good)
+    torch.save({'state_dict': {'w': torch.ones(1)}, 'history': HistoryBuffer([1.0], [1])}, good)
     with safe_loading():
         with pytest.raises(CheckpointError, match='is refused'):
             CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
         read_checkpoint(good)  # must not take the allowed types away from what follows
-        assert torch.load(good, weights_only=False)['meta'].mean() == 1
-        with pytest.raises(pickle.UnpicklingError):
+        assert torch.load(good, weights_only=False)['history'].mean() == 1
+        with pytest.raises(CheckpointError, match='is refused'):
             torch.load(path, weights_only=False)  # torch.hub asks so
+        with pytest.raises(pickle.UnpicklingError):
+            torch.serialization.load(path, weights_only=False)
         assert not marker.exists()
     assert os.environ['TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'] == '1'
     assert 'TORCH_FORCE_WEIGHTS_ONLY_LOAD' not in os.environ
     monkeypatch.undo()
     CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
     assert marker.exists()  # mmengine's own loader is back
+
+
+@pytest.mark.parametrize('name', ['https://example.com/net.pth', 'torchvision://net', 'open-mmlab://net'])
+def test_what_mmengine_fetches_is_unpickled_by_the_same_rules(name, tmp_path, monkeypatch):
+    class Outside:
+        """Reads outside its memory; mmengine would allow it."""
+
+        def __reduce__(self):
+            return np.ndarray, ((2,), np.dtype('f8'), b'12345678', 4096)
+
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    for models in ('get_torchvision_models', 'get_external_models'):
+        monkeypatch.setattr(mmengine.runner.checkpoint, models, lambda: {'net': 'https://example.com/net.pth'})
+    cached = tmp_path / 'hub' / 'checkpoints' / 'net.pth'  # as if it had been downloaded
+    cached.parent.mkdir(parents=True)
+    with safe_loading():
+        torch.save({'state_dict': {'w': torch.ones(1)}, 'meta': {'epoch': np.int64(1)}}, cached)
+        assert CheckpointLoader.load_checkpoint(name)['meta']['epoch'] == 1
+        torch.save({'state_dict': {'w': torch.ones(1)}, 'meta': Outside()}, cached)
+        with pytest.raises(CheckpointError, match=r'net.pth is refused: .*numpy.ndarray'):
+            CheckpointLoader.load_checkpoint(name)
+    assert np.ndarray not in torch.serialization.get_safe_globals()
+    assert torch.load is torch.serialization.load
 
 
 @pytest.mark.parametrize('share', [0.0, 0.01, 0.5, 0.99])

@@ -68,15 +68,15 @@ class TestReading:
         for value, message in (
             (bias.to(torch.complex64), 'is of type torch.complex64'),
             (bias > 0, 'is of type torch.bool'),
-            (torch.quantize_per_tensor(bias, 0.1, 0, torch.qint8), 'is of type torch.qint8'),
-            (bias.to_sparse(), 'is no dense tensor with values'),
-            (bias.to('meta'), 'is no dense tensor with values'),
             (bias[:0], r'is empty, \(0,\)'),
             (bias * torch.nan, 'holds values that are not finite'),
             (bias / torch.zeros(3), 'holds values that are not finite'),
             (bias.double() * 1e200, 'holds values that are not finite in float32'),
         ):
             with pytest.raises(CheckpointError, match=f'authors.pth cannot be converted: head.bias {message}'):
+                convert('convnext', {**self.state, 'head.bias': value})
+        for value in (torch.quantize_per_tensor(bias, 0.1, 0, torch.qint8), bias.to_sparse(), bias.to('meta')):
+            with pytest.raises(CheckpointError, match=r'is refused: .* would use torch._utils._rebuild_'):
                 convert('convnext', {**self.state, 'head.bias': value})
         state = {**CASES['replknet'][1], 'stages.0.blocks.0.prelkb_bn.weight': torch.ones(0)}
         with pytest.raises(CheckpointError, match='stages.0.blocks.0.prelkb_bn.weight is empty'):

@@ -159,7 +159,7 @@ def test_refused_on_resume(toy):
         toy(SPARSE, resume='misfit.pth', **more)
     saved['sparsity'] = {'masks': []}
     torch.save(saved, 'damaged.pth')
-    with pytest.raises(CheckpointError, match="'sparsity' of the checkpoint must be a dict of masks, shapes, step"):
+    with pytest.raises(CheckpointError, match='sparsity must be a dictionary with masks, shapes, step'):
         toy(SPARSE, resume='damaged.pth', **more)
     assert Path('sparse/toy.py').read_text() == config
     assert Path('sparse/epoch_2.pth').read_bytes() == kept

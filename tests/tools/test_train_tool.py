@@ -86,7 +86,8 @@ def test_checkpoint_of_another_architecture_cannot_be_resumed(project, checkpoin
     import torch
 
     state = torch.load(checkpoints['cls'])
-    state.update(meta={'epoch': 0, 'iter': 1}, message_hub={}, optimizer={})
+    hub = {'log_scalars': {}, 'runtime_info': {}, 'resumed_keys': {}}
+    state.update(meta={'epoch': 0, 'iter': 1}, message_hub=hub, optimizer={'state': {}, 'param_groups': []})
     torch.save(state, 'other.pth')
     assert run('train.py', 'seg.py', '--resume', 'other.pth') == 2
     err = capsys.readouterr().err

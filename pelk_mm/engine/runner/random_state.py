@@ -13,7 +13,7 @@ def get_random_state() -> dict[str, Any]:
     """Read the states of ``random``, ``numpy.random``, PyTorch's CPU generator and that of the current GPU.
 
     Returns:
-        Tensors and plain numbers alone, which a checkpoint read without running code may hold: 'python' (626,) int64,
+        Tensors and plain numbers alone, which a checkpoint read without running code may hold: 'python' (625,) int64,
         'python_gauss', 'numpy' (625,) int64, 'numpy_gauss', 'torch' uint8, and 'cuda' uint8 where a GPU is used.
     """
     _, words, python_gauss = random.getstate()

@@ -8,12 +8,67 @@ from mmengine.dist import all_gather_object, get_rank
 from torch import nn
 
 from ...checkpoints.loading import unwrap
+from ...checkpoints.schema import (
+    MismatchError,
+    anything,
+    mapping,
+    number,
+    optional,
+    record,
+    sequence,
+    tensor,
+    text,
+    truth,
+)
 from .loops import ExactResume
 from .random_state import get_random_state
 from .repeatable_data import sampler_of
 from .run_settings import describe_run
 
 KEY = 'run_state'
+
+_WHOLE = number(whole=True)
+_COUNT = number(0, whole=True)
+
+
+def _words(value: Any, path: str) -> None:
+    """The 624 words of a Mersenne twister and the place in them. numpy would read at any place that it is given."""
+    tensor(torch.int64, (625,))(value, path)
+    if value.min() < 0 or value.max() >= 1 << 32 or value[-1] > 624:
+        raise MismatchError(path, 'words of 32 bits and a place of at most 624', 'beyond that')
+
+
+_RANDOM = record(
+    {
+        'python': _words,
+        'python_gauss': optional(number()),
+        'numpy': _words,
+        'numpy_gauss': optional(number()),
+        'torch': tensor(torch.uint8, tuple(torch.get_rng_state().shape)),
+    },
+    {'cuda': tensor(torch.uint8)},
+)
+_SETTINGS = record(
+    {
+        'loop': text,
+        'processes': number(1, whole=True),
+        'groups': sequence(sequence(text)),
+        'schedulers': sequence(text),
+    },
+    {'config': mapping(anything), 'environment': mapping(anything), 'optimizers': mapping(text)},
+)
+# What `collect_run_state` returns, for `checkpoints.schema.check`; the checkpoint hook adds the files it wrote.
+RULE = record(
+    {
+        'position': optional(sequence(_COUNT, 2)),
+        'data_seed': optional(_WHOLE),
+        'sampler_seed': optional(_WHOLE),
+        'validated': truth,
+        'processes': sequence(record({'random': _RANDOM}, {'buffers': mapping(tensor())})),
+        'settings': optional(_SETTINGS),
+    },
+    {'gradients': mapping(tensor()), 'files': mapping(sequence(_COUNT))},
+)
 
 
 def collect_run_state(runner: Any, meta: dict) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -18,13 +17,16 @@ from mmengine.dist import all_gather_object, is_distributed, is_main_process
 from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import revert_sync_batchnorm
+from mmengine.optim import OptimWrapperDict
 from mmengine.registry import HOOKS, LOOPS
 from mmengine.runner import BaseLoop, CheckpointLoader, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import nn
 
+from ...checkpoints.contents import check_optimizer_shapes
 from ...checkpoints.deploy import is_deployed, switch_to_deploy
-from ...checkpoints.loading import find_latest_checkpoint, load_weights
-from ...checkpoints.reading import read_checkpoint, safe_loading
+from ...checkpoints.loading import find_latest_checkpoint, load_weights, unwrap
+from ...checkpoints.reading import as_checkpoint, read_checkpoint, safe_loading
+from ...checkpoints.schema import check
 from ...utils.cli import say
 from ...utils.errors import CheckpointError, SaveError, naming
 from ...utils.files import DISK_FULL, atomic_path
@@ -36,7 +38,7 @@ from ..meeting import WAIT_AT_MOST, meet
 from .checkpoint_hook import SafeCheckpointHook
 from .loops import ResumableEpochLoop, ResumableIterLoop
 from .run_settings import check_settings, flatten
-from .run_state import KEY, restore_model_state, resume_position
+from .run_state import KEY, RULE, restore_model_state, resume_position
 
 _RESUMABLE: dict[Any, Any] = {EpochBasedTrainLoop: ResumableEpochLoop, IterBasedTrainLoop: ResumableIterLoop}
 
@@ -209,6 +211,8 @@ class SafeRunner(Runner):
             checkpoint.get('meta', {}).pop('config', None)
         if self._resume and self._starting == 'train':
             self._demand_training_state(checkpoint, filename)
+            if KEY in checkpoint['meta']:
+                check(checkpoint['meta'][KEY], RULE, f'meta.{KEY}', filename)
             self._compare_settings(checkpoint, filename)
             self.resumed_state = resume_position(checkpoint)
         demand_all = strict or self._resume or self._starting != 'train'
@@ -246,6 +250,10 @@ class SafeRunner(Runner):
                 f'checkpoint {filename} cannot be resumed with this config: {error}. '
                 'To start anew from its weights use --cfg-options load_from=PATH'
             ) from error
+        wrapper = self.optim_wrapper
+        wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+        names = {id(parameter): name for name, parameter in unwrap(self.model).named_parameters()}
+        check_optimizer_shapes([wrapper.optimizer for wrapper in wrappers], names, filename)
 
     def register_hook(self, hook: Hook | dict, priority: str | int | None = None) -> None:
         """Register a hook; mmengine's ``CheckpointHook`` gives way to ``SafeCheckpointHook``."""
@@ -295,13 +303,7 @@ class SafeRunner(Runner):
         if '://' not in filename:
             return read_checkpoint(filename, map_location, self.trust_checkpoint)
         with safe_loading(self.trust_checkpoint):
-            try:
-                return CheckpointLoader.load_checkpoint(filename, map_location)
-            except UnpicklingError as error:
-                raise CheckpointError(
-                    f'checkpoint {filename} is refused: it holds more than weights, which could run code. '
-                    'Pass --trust-checkpoint only if you trust its origin'
-                ) from error
+            return as_checkpoint(CheckpointLoader.load_checkpoint(filename, map_location), filename)
 
     def _demand_training_state(self, checkpoint: dict, filename: str) -> None:
         meta = checkpoint.get('meta', {})

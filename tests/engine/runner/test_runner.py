@@ -38,7 +38,7 @@ def test_what_mmengine_fetches_by_itself_is_weights_only(toy_config, tmp_path):
 
     fetch.__name__ = 'load_from_toy'
     CheckpointLoader.register_scheme('toy://', fetch, force=True)
-    with pytest.raises(CheckpointError, match='toy://evil.pth is refused: it holds more than weights'):
+    with pytest.raises(CheckpointError, match=r'evil.pth is refused: .*builtins.eval'):
         evaluate(toy_config, 'toy://evil.pth')
     assert not Path('payload_ran').exists()
 
