@@ -10,11 +10,13 @@ import sys
 
 
 def _end(number: int, _: object) -> None:
-    os.write(2, f'{"interrupted" if number == signal.SIGINT else "terminated"}\n'.encode())
+    words = {'SIGTERM': 'terminated', 'SIGHUP': 'hung up'}  # as pelk_mm.utils.interrupts has them
+    os.write(2, f'{words.get(signal.Signals(number).name, "interrupted")}\n'.encode())
     os._exit(128 + number)
 
 
-if os.path.dirname(os.path.abspath(__file__)) in os.path.abspath(getattr(sys.modules['__main__'], '__file__', '')):
+_main = os.path.dirname(os.path.abspath(getattr(sys.modules['__main__'], '__file__', '/')))
+if os.path.dirname(os.path.abspath(__file__)) in _main:
     for _name in ('SIGINT', 'SIGTERM', 'SIGHUP'):
         if hasattr(signal, _name) and signal.getsignal(getattr(signal, _name)) is not signal.SIG_IGN:
             signal.signal(getattr(signal, _name), _end)

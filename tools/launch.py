@@ -7,9 +7,11 @@ from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parent
 sys.path.insert(0, str(TOOLS.parent))
-from pelk_mm.engine.config import load_config  # noqa: E402
-from pelk_mm.engine.launch import start_processes  # noqa: E402
-from pelk_mm.utils.cli import run_tool  # noqa: E402
+import early_signals  # noqa: F401
+
+from pelk_mm.engine.config import load_config
+from pelk_mm.engine.launch import start_processes
+from pelk_mm.utils.cli import run_tool
 
 
 def main(argv: Sequence[str]) -> int:

@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from pelk_mm.datasets import TOY_CLASSES, ToyDataset, write_toy_dataset  # noqa: E402
-from pelk_mm.utils.cli import run_tool  # noqa: E402
-from pelk_mm.utils.errors import ConfigError, OutputError, SaveError  # noqa: E402
+import early_signals  # noqa: F401
+
+from pelk_mm.datasets import TOY_CLASSES, ToyDataset, write_toy_dataset
+from pelk_mm.utils.cli import run_tool
+from pelk_mm.utils.errors import ConfigError, OutputError, SaveError
 
 
 def main(argv: list[str]) -> None:

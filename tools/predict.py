@@ -7,9 +7,11 @@ from contextlib import closing
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from pelk_mm.apis.predict import predict  # noqa: E402
-from pelk_mm.apis.prediction_page import page_path  # noqa: E402
-from pelk_mm.utils.cli import add_common_arguments, run_tool  # noqa: E402
+import early_signals  # noqa: F401
+
+from pelk_mm.apis.predict import predict
+from pelk_mm.apis.prediction_page import page_path
+from pelk_mm.utils.cli import add_common_arguments, run_tool
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:

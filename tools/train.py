@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from pelk_mm.apis.train import train  # noqa: E402
-from pelk_mm.utils.cli import add_common_arguments, run_tool  # noqa: E402
-from pelk_mm.utils.processes import launcher_of  # noqa: E402
+import early_signals  # noqa: F401
+
+from pelk_mm.apis.train import train
+from pelk_mm.utils.cli import add_common_arguments, run_tool
+from pelk_mm.utils.processes import launcher_of
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:

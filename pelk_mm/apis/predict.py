@@ -1,5 +1,6 @@
 """The work of ``tools/predict.py``: images in, pictures and raw predictions out."""
 
+import os
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
@@ -114,10 +115,10 @@ def find_images(path: str) -> list[Path]:
         DataError: If the path does not exist or the folder holds no image.
     """
     source = Path(path)
-    if source.is_file():
+    if os.path.isfile(source):  # unlike the method of Path false, not an error, for a name that cannot be
         return [source]
-    if not source.is_dir():
-        raise DataError(f'input {path} does not exist (looked for {source.resolve()})')
+    if not os.path.isdir(source):
+        raise DataError(f'input {path} does not exist (looked for {os.path.abspath(source)})')
     images = sorted(file for file in source.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
     if not images:
         raise DataError(f'input folder {path} holds no image: none of its files ends in {", ".join(IMAGE_SUFFIXES)}')

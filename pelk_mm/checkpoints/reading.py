@@ -10,7 +10,6 @@ closes that road for all that a tool loads.
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
@@ -77,11 +76,12 @@ def unpickle(
     """
     if not isinstance(file, (str, os.PathLike)):
         return _unpickle(file, getattr(file, 'name', 'that was fetched'), map_location, trust, namespaces)
-    path = Path(file).expanduser()
-    if not path.is_file():
-        raise CheckpointError(f'checkpoint {file} {"is a folder, not a file" if path.is_dir() else "does not exist"}')
+    path = os.path.expanduser(file)
+    if not os.path.isfile(path):  # unlike the method of Path false, not an error, for a name that cannot be
+        what = 'is a folder, not a file' if os.path.isdir(path) else 'does not exist'
+        raise CheckpointError(f'checkpoint {file} {what}')
     try:
-        with path.open('rb') as stream:
+        with open(path, 'rb') as stream:
             return _unpickle(stream, str(file), map_location, trust, namespaces)
     except OSError as error:
         raise CheckpointError(f'checkpoint {file} cannot be opened: {error.strerror or error}') from error

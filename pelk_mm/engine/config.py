@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import inspect
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,9 @@ def load_config(path: str | Path, cfg_options: Mapping[str, Any] | None = None) 
             if it is for mmdet and the mmcv that is installed has no operators that import.
     """
     file = Path(path)
-    if not file.is_file():
-        what = 'is a folder, not a file' if file.is_dir() else 'does not exist'
-        raise ConfigError(f'config {path} {what} (looked for {file.resolve()})')
+    if not os.path.isfile(file):  # unlike the method of Path false, not an error, for a name that cannot be
+        what = 'is a folder, not a file' if os.path.isdir(file) else 'does not exist'
+        raise ConfigError(f'config {path} {what} (looked for {os.path.abspath(file)})')
     if file.suffix not in ('.py', '.yml', '.yaml', '.json'):
         raise ConfigError(f'config {path} is not a config: expected .py, .yml, .yaml or .json, but got {file.suffix!r}')
     try:

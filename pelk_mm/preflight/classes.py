@@ -1,5 +1,6 @@
 """Do training and validation count their classes alike, and do image lists keep to them?"""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def check_listed_labels(dataset: Any, head: str, num_classes: int, loader: str) 
         DataError: Naming the line of the first label outside 0 to ``num_classes - 1``.
     """
     file = Path(str(getattr(dataset, 'ann_file', '') or ''))
-    if file.suffix != '.txt' or not file.is_file() or not _is_custom(dataset) or not dataset.with_label:
+    if file.suffix != '.txt' or not os.path.isfile(file) or not _is_custom(dataset) or not dataset.with_label:
         return
     lines = file.read_text().splitlines()
     labels = [int(line.rsplit(' ', 1)[1]) for line in lines if line.strip()]

@@ -3,8 +3,8 @@
 import json
 import logging
 import mmap
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from mmengine.logging import print_log
@@ -66,7 +66,7 @@ def read_categories(path: str) -> dict[int, str] | None:
     Returns:
         Id to name, in the order of the file; None if the file is not local or holds no such list.
     """
-    if not Path(path).is_file() or not Path(path).stat().st_size:
+    if not os.path.isfile(path) or not os.path.getsize(path):
         return None
     with open(path, 'rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         at = data.rfind(_KEY)

@@ -1,5 +1,6 @@
 """Whether the files, folders and checkpoints that a config names are there."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,14 +32,15 @@ def check_data(cfg: Config, loaders: Sequence[str]) -> None:
                 continue
             layout = ', '.join(f'{Path(root, path)} ({name})' for name, path in parts.items())
             expected = f'; expected layout: {layout}' if layout else ''
-            if root and not Path(root).expanduser().is_dir():
+            full_root = os.path.abspath(os.path.expanduser(root))
+            if root and not os.path.isdir(full_root):
                 raise DataError(
-                    f'data_root {root!r} of {loader} does not exist (looked for {Path(root).expanduser().resolve()})'
+                    f'data_root {root!r} of {loader} does not exist (looked for {full_root})'
                     f'{expected}. Set it with --cfg-options {key}.data_root=PATH'
                 )
             for name, path in parts.items():
-                full = Path(root, path).expanduser()
-                if not full.exists():
+                full = os.path.expanduser(Path(root, path))
+                if not os.path.exists(full):
                     raise DataError(f'{name} of {loader} does not exist: {full}{expected}')
         datasets = [dataset for _, dataset in datasets_below(cfg.get(loader), loader)]
         check_evaluators(cfg.get(loader.replace('dataloader', 'evaluator')), datasets, loader)
@@ -60,10 +62,11 @@ def check_evaluators(evaluators: Any, datasets: Sequence[Mapping], loader: str) 
         if not isinstance(path, str) or not path or '://' in path:
             continue
         name = loader.replace('dataloader', 'evaluator')
-        if not Path(path).exists():
+        if not os.path.exists(path):
             raise DataError(f'ann_file of {name} does not exist: {path}; it is set by {name}.ann_file')
-        read = [Path(d.get('data_root') or '', d['ann_file']).expanduser() for d in datasets if d.get('ann_file')]
-        if len(datasets) == 1 and read and read[0].resolve() != Path(path).resolve():
+        named = (Path(d.get('data_root') or '', d['ann_file']) for d in datasets if d.get('ann_file'))
+        read = [os.path.expanduser(file) for file in named]
+        if len(datasets) == 1 and read and os.path.realpath(read[0]) != os.path.realpath(path):
             raise DataError(
                 f'{loader} reads {read[0]}, but {name} scores against {path}: set {name}.ann_file to the same file'
             )

@@ -1,5 +1,6 @@
 """Are the images of a data set where its annotations say, and of the size they say?"""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def check_images(dataset: Any, loader: str, look_up: int = 1000, read: int = 50)
         return
     indices = spread(len(dataset), look_up)
     infos = [info for info in map(dataset.get_data_info, indices) if _has_local_path(info)]
-    missing = [info['img_path'] for info in infos if not Path(info['img_path']).exists()]
+    missing = [info['img_path'] for info in infos if not os.path.exists(info['img_path'])]
     if missing:
         listed = f' that {dataset.ann_file} lists' if getattr(dataset, 'ann_file', '') else ''
         raise DataError(

@@ -1,7 +1,7 @@
 """Do the labels of a data set fit the model? Looked at before training, where a wrong id is still easy to name."""
 
+import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -122,7 +122,7 @@ def _labels(dataset: Any, index: int, loader: str) -> tuple[str, np.ndarray]:
 
 
 def _check_map_size(source: str, shape: tuple[int, ...], image: Any, loader: str) -> None:
-    sizes = image_sizes(image, loader) if isinstance(image, str) and Path(image).is_file() else []
+    sizes = image_sizes(image, loader) if isinstance(image, str) and os.path.isfile(image) else []
     if sizes and (shape[1], shape[0]) not in sizes:
         raise DataError(
             f'label map {source} ({loader}) is {shape[1]}x{shape[0]} pixels, but its image {image} is '

@@ -1,6 +1,7 @@
 """Why a data set could not be built: the toolboxes say it in words of their own code, or not at all."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,10 +42,10 @@ def explain(cfg: Config, loader: str, error: Exception) -> str | None:
 
 def _why_empty(dataset: Mapping) -> str:
     root = dataset.get('data_root') or ''
-    listing = Path(root, dataset.get('ann_file') or '').expanduser()
-    if listing.suffix == '.json' and listing.is_file():
+    listing = Path(os.path.expanduser(Path(root, dataset.get('ann_file') or '')))
+    if listing.suffix == '.json' and os.path.isfile(listing):
         return f'{listing} {_why_coco_is_empty(listing, _classes(dataset))}'
-    if listing.is_file():
+    if os.path.isfile(listing):
         return f'{listing} lists no image'
     folders = ', '.join(str(Path(root, path)) for path in parts_of(dataset).values() or [''])
     return f'no image with the suffix of its data set in {folders}'
@@ -75,7 +76,7 @@ def _why_no_samples(folder: Path) -> str:
 def _folder(dataset: Mapping) -> Path:
     prefix = dataset.get('data_prefix') or dataset.get('split') or ''
     below = prefix.get('img_path') or '' if isinstance(prefix, Mapping) else prefix
-    return Path(dataset.get('data_root') or '', below).expanduser()
+    return Path(os.path.expanduser(Path(dataset.get('data_root') or '', below)))
 
 
 def _count_folders(folder: Path) -> int:

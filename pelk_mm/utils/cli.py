@@ -18,6 +18,7 @@ from .errors import InterruptedTrainingError, UserError, folder_of, work_of
 from .files import DISK_FULL
 from .interrupts import raise_if_stopped, stopped_by, stopping_in_order
 from .processes import local_rank, rank
+from .resources import explain_resources
 
 #: The variable that names a folder where processes leave their last lines to the launcher that has started them.
 REPORTS = 'PELK_MM_REPORTS'
@@ -71,8 +72,8 @@ def run_tool(main: Callable[[], int | None], launcher: str = 'none') -> int:
     """Run ``main`` and turn what went wrong into one line on stderr and an exit status.
 
     A :class:`~pelk_mm.utils.errors.UserError` gives its own status (2 for bad input, 1 for a failed write), a signal
-    128 and its number (130 for Ctrl-C), a full disk 1. Anything else is a defect: status 1, a line that says what was
-    being done, and the traceback in a file. ``PELK_MM_LOG=debug`` shows tracebacks.
+    128 and its number (130 for Ctrl-C), a full disk or memory 1. Anything else is a defect: status 1, a line that says
+    what was being done, and the traceback in a file. ``PELK_MM_LOG=debug`` shows tracebacks.
     With several processes on a machine only the first speaks, since all of them stop for the same reason; for a defect
     each does. Where ``tools/launch.py`` has started them, all leave their lines to it.
 
@@ -104,11 +105,12 @@ def report(line: str, launcher: str = 'none', from_all: bool = False) -> None:
     """Say how this process ends: one line on stderr, from the first process of each machine.
 
     Args:
-        line: What to say.
+        line: What to say; characters that cannot be printed are replaced.
         launcher: What has started this process.
         from_all: Every process speaks.
     """
-    text = f'{f"[rank {rank(launcher)}] " if rank(launcher) else ""}{" ".join(line.split())}\n'
+    words = ''.join(character if character.isprintable() else '?' for character in ' '.join(line.split()))
+    text = f'{f"[rank {rank(launcher)}] " if rank(launcher) else ""}{words}\n'
     folder = os.environ.get(REPORTS) if launcher == 'pytorch' else None
     if folder is not None:
         with suppress(OSError):
@@ -136,6 +138,8 @@ def _describe(error: BaseException) -> tuple[str, int, bool]:
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         where = f' while writing {error.filename}' if error.filename else ''
         return f'error: {error.strerror}{where}: free some space and start again', 1, False
+    if (remedy := explain_resources(error)) is not None:
+        return f'error: {work_of(error)} stopped: {remedy}', 1, False
     reason = str(error).strip().split('\n')[0] or 'no reason given'
     return f'error: {work_of(error)} failed unexpectedly: {type(error).__name__}: {reason}', 1, True
 

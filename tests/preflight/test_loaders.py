@@ -6,7 +6,7 @@ from pelk_mm.preflight import loaders
 def test_every_check_looks_at_every_data_set_before_the_next_check_does(monkeypatch):
     first, second, other = (SimpleNamespace(name=name) for name in 'abc')
     loader = SimpleNamespace(dataset=SimpleNamespace(datasets=[first, SimpleNamespace(dataset=second)]))
-    runner = SimpleNamespace(model='net', train=loader, val=SimpleNamespace(dataset=other))
+    runner = SimpleNamespace(launcher='none', model='net', train=loader, val=SimpleNamespace(dataset=other))
     seen = []
 
     def check(number):

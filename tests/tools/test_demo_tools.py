@@ -1,6 +1,5 @@
 """The tools that tools/demo.sh is made of, on a net and scenes that take no time."""
 
-import importlib.util
 import re
 import sys
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tool_runner import load_tool
 
 pytest.importorskip('mmseg', reason='the demo trains a segmentor')
 
@@ -30,10 +30,7 @@ def toy(tmp_path, monkeypatch):
 
 def run(name, *args):
     """A tool in this process: starting Python and importing torch takes seconds."""
-    path = ROOT / 'tools' / ('test.py' if name == 'test' else f'analysis_tools/{name}.py')
-    spec = importlib.util.spec_from_file_location(f'tool_{name}', path)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = load_tool('test.py' if name == 'test' else f'analysis_tools/{name}.py')
     return run_tool(lambda: tool.main([str(arg) for arg in args]))
 
 

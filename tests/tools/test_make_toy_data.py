@@ -1,5 +1,6 @@
-import importlib.util
 from pathlib import Path
+
+from tool_runner import load_tool
 
 from pelk_mm.utils.cli import run_tool
 
@@ -8,9 +9,7 @@ ROOT = Path(__file__).parents[2]
 
 def run(*args):
     """The tool in this process: starting Python and importing torch takes seconds."""
-    spec = importlib.util.spec_from_file_location('make_toy_data', ROOT / 'tools/make_toy_data.py')
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = load_tool('make_toy_data.py')
     return run_tool(lambda: tool.main([str(arg) for arg in args]))
 
 

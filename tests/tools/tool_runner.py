@@ -13,6 +13,7 @@ def load_tool(name):
     spec = importlib.util.spec_from_file_location(f'pelk_mm_tool_{path.stem}', path)
     module = importlib.util.module_from_spec(spec)
     before = list(sys.path)
+    sys.path.insert(0, str(ROOT / 'tools'))  # as for a tool that is run
     spec.loader.exec_module(module)
     sys.path[:] = before
     return module

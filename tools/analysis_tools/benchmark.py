@@ -21,22 +21,24 @@ from json import dumps
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
+import early_signals  # noqa: F401
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from pelk_mm.benchmarks.harness import GateError, Measured  # noqa: E402
-from pelk_mm.benchmarks.machine import check_device, describe_machine  # noqa: E402
-from pelk_mm.benchmarks.nets.evaluation import benchmark_model  # noqa: E402
-from pelk_mm.benchmarks.nets.rivals import NETS  # noqa: E402
-from pelk_mm.benchmarks.nets.sparsity import benchmark_sparsity  # noqa: E402
-from pelk_mm.benchmarks.nets.train_step import benchmark_train  # noqa: E402
-from pelk_mm.benchmarks.op.measure import benchmark_op  # noqa: E402
-from pelk_mm.benchmarks.op.table import op_table  # noqa: E402
-from pelk_mm.benchmarks.op.variants import op_variants  # noqa: E402
-from pelk_mm.benchmarks.tables import describe, net_table, plain_table  # noqa: E402
-from pelk_mm.utils.cli import run_tool  # noqa: E402
-from pelk_mm.utils.errors import ConfigError  # noqa: E402
-from pelk_mm.utils.files import write_files  # noqa: E402
+from pelk_mm.benchmarks.harness import GateError, Measured
+from pelk_mm.benchmarks.machine import check_device, describe_machine
+from pelk_mm.benchmarks.nets.evaluation import benchmark_model
+from pelk_mm.benchmarks.nets.rivals import NETS
+from pelk_mm.benchmarks.nets.sparsity import benchmark_sparsity
+from pelk_mm.benchmarks.nets.train_step import benchmark_train
+from pelk_mm.benchmarks.op.measure import benchmark_op
+from pelk_mm.benchmarks.op.table import op_table
+from pelk_mm.benchmarks.op.variants import op_variants
+from pelk_mm.benchmarks.tables import describe, net_table, plain_table
+from pelk_mm.utils.cli import run_tool
+from pelk_mm.utils.errors import ConfigError
+from pelk_mm.utils.files import write_files
 
 DTYPES = {'fp32': torch.float32, 'fp64': torch.float64, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 

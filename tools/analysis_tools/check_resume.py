@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(TOOLS.parent))
-from pelk_mm.analysis.resume.kill_and_compare import kill_and_compare, kill_tree  # noqa: E402
-from pelk_mm.engine.config import load_config  # noqa: E402
-from pelk_mm.utils.cli import run_tool  # noqa: E402
-from pelk_mm.utils.errors import ConfigError  # noqa: E402
+sys.path[:0] = [str(TOOLS.parent), str(TOOLS)]
+import early_signals  # noqa: F401
+
+from pelk_mm.analysis.resume.kill_and_compare import kill_and_compare, kill_tree
+from pelk_mm.engine.config import load_config
+from pelk_mm.utils.cli import run_tool
+from pelk_mm.utils.errors import ConfigError
 
 # Every iteration must show in the log, since that is what tells when to kill.
 LOGGING = ['default_hooks.logger.type=LoggerHook', 'default_hooks.logger.interval=1']

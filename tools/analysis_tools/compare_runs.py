@@ -4,10 +4,13 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from pelk_mm.analysis.scores.run_table import run_table  # noqa: E402
-from pelk_mm.utils.cli import run_tool  # noqa: E402
-from pelk_mm.utils.errors import DataError  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
+import early_signals  # noqa: F401
+
+from pelk_mm.analysis.scores.run_table import run_table
+from pelk_mm.utils.cli import run_tool
+from pelk_mm.utils.errors import DataError
 
 
 def main(argv: list[str]) -> None:

@@ -10,13 +10,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from pelk_mm.analysis.counting.complexity import Complexity  # noqa: E402
-from pelk_mm.analysis.counting.count_config import count_config  # noqa: E402
-from pelk_mm.engine.config import load_config  # noqa: E402
-from pelk_mm.utils.cli import KeyValueAction, run_tool  # noqa: E402
-from pelk_mm.utils.errors import OutputError  # noqa: E402
-from pelk_mm.utils.files import DISK_FULL, write_text_atomic  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
+import early_signals  # noqa: F401
+
+from pelk_mm.analysis.counting.complexity import Complexity
+from pelk_mm.analysis.counting.count_config import count_config
+from pelk_mm.engine.config import load_config
+from pelk_mm.utils.cli import KeyValueAction, run_tool
+from pelk_mm.utils.errors import OutputError
+from pelk_mm.utils.files import DISK_FULL, write_text_atomic
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:

@@ -8,17 +8,19 @@ import io
 import sys
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
+import early_signals  # noqa: F401
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from pelk_mm.analysis.figures.charts import png_bytes  # noqa: E402
-from pelk_mm.analysis.figures.kernel_pictures import draw_kernel, kernel_layers, layer_kernel  # noqa: E402
-from pelk_mm.apis.load_backbone import load_backbone  # noqa: E402
-from pelk_mm.checkpoints.deploy import can_be_deployed, switch_to_deploy  # noqa: E402
-from pelk_mm.engine.config import load_config  # noqa: E402
-from pelk_mm.utils.cli import add_common_arguments, run_tool  # noqa: E402
-from pelk_mm.utils.errors import ConfigError  # noqa: E402
-from pelk_mm.utils.files import claim_files, write_files  # noqa: E402
+from pelk_mm.analysis.figures.charts import png_bytes
+from pelk_mm.analysis.figures.kernel_pictures import draw_kernel, kernel_layers, layer_kernel
+from pelk_mm.apis.load_backbone import load_backbone
+from pelk_mm.checkpoints.deploy import can_be_deployed, switch_to_deploy
+from pelk_mm.engine.config import load_config
+from pelk_mm.utils.cli import add_common_arguments, run_tool
+from pelk_mm.utils.errors import ConfigError
+from pelk_mm.utils.files import claim_files, write_files
 
 
 def main(argv: list[str]) -> None:

@@ -7,12 +7,15 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from pelk_mm.analysis.figures.charts import csv_text, png_bytes  # noqa: E402
-from pelk_mm.analysis.figures.kernel_designs import draw_kernel_designs, kernel_designs  # noqa: E402
-from pelk_mm.utils.cli import run_tool  # noqa: E402
-from pelk_mm.utils.errors import ConfigError  # noqa: E402
-from pelk_mm.utils.files import claim_files, write_files  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
+import early_signals  # noqa: F401
+
+from pelk_mm.analysis.figures.charts import csv_text, png_bytes
+from pelk_mm.analysis.figures.kernel_designs import draw_kernel_designs, kernel_designs
+from pelk_mm.utils.cli import run_tool
+from pelk_mm.utils.errors import ConfigError
+from pelk_mm.utils.files import claim_files, write_files
 
 
 def main(argv: list[str]) -> None:

@@ -9,14 +9,16 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-from pelk_mm.analysis.counting.count_config import count_config  # noqa: E402
-from pelk_mm.analysis.figures.charts import csv_text, png_bytes  # noqa: E402
-from pelk_mm.analysis.figures.component_chart import component_rows, draw_components  # noqa: E402
-from pelk_mm.engine.config import load_config  # noqa: E402
-from pelk_mm.utils.cli import run_tool  # noqa: E402
-from pelk_mm.utils.errors import ConfigError  # noqa: E402
-from pelk_mm.utils.files import claim_files, write_files  # noqa: E402
+sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
+import early_signals  # noqa: F401
+
+from pelk_mm.analysis.counting.count_config import count_config
+from pelk_mm.analysis.figures.charts import csv_text, png_bytes
+from pelk_mm.analysis.figures.component_chart import component_rows, draw_components
+from pelk_mm.engine.config import load_config
+from pelk_mm.utils.cli import run_tool
+from pelk_mm.utils.errors import ConfigError
+from pelk_mm.utils.files import claim_files, write_files
 
 PELK = {f'PeLK-{size.upper().replace("_", "-")}': f'upernet_pelk_{size}_ade20k.py' for size in ('t', 's', 'b', 'b_101')}
 

@@ -13,18 +13,20 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
+import early_signals  # noqa: F401
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from pelk_mm.analysis.figures.charts import png_bytes  # noqa: E402
-from pelk_mm.analysis.figures.image_folder import list_images, read_image  # noqa: E402
-from pelk_mm.analysis.figures.receptive_field import MIN_SIZE, contribution, draw_receptive_field, summarise  # noqa: E402
-from pelk_mm.apis.load_backbone import load_backbone, normalisation_of  # noqa: E402
-from pelk_mm.engine.config import load_config  # noqa: E402
-from pelk_mm.utils.cli import add_common_arguments, run_tool  # noqa: E402
-from pelk_mm.utils.errors import ConfigError, DataError  # noqa: E402
-from pelk_mm.utils.files import claim_files, write_files  # noqa: E402
+from pelk_mm.analysis.figures.charts import png_bytes
+from pelk_mm.analysis.figures.image_folder import list_images, read_image
+from pelk_mm.analysis.figures.receptive_field import MIN_SIZE, contribution, draw_receptive_field, summarise
+from pelk_mm.apis.load_backbone import load_backbone, normalisation_of
+from pelk_mm.engine.config import load_config
+from pelk_mm.utils.cli import add_common_arguments, run_tool
+from pelk_mm.utils.errors import ConfigError, DataError
+from pelk_mm.utils.files import claim_files, write_files
 
 
 def main(argv: list[str]) -> None:

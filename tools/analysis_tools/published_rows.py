@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-from pelk_mm.analysis.counting.published_rows import published_table  # noqa: E402
-from pelk_mm.utils.cli import run_tool  # noqa: E402
-from pelk_mm.utils.files import write_table  # noqa: E402
+sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
+import early_signals  # noqa: F401
+
+from pelk_mm.analysis.counting.published_rows import published_table
+from pelk_mm.utils.cli import run_tool
+from pelk_mm.utils.files import write_table
 
 
 def main(argv: Sequence[str]) -> None:

@@ -4,11 +4,14 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from pelk_mm.analysis.scores.untrained import save_untrained  # noqa: E402
-from pelk_mm.engine.config import load_config  # noqa: E402
-from pelk_mm.utils.cli import run_tool  # noqa: E402
-from pelk_mm.utils.errors import naming  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
+import early_signals  # noqa: F401
+
+from pelk_mm.analysis.scores.untrained import save_untrained
+from pelk_mm.engine.config import load_config
+from pelk_mm.utils.cli import run_tool
+from pelk_mm.utils.errors import naming
 
 
 def main(argv: list[str]) -> None:

@@ -4,15 +4,18 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from pelk_mm.analysis.scores.segmentation_report import LabelledImages, report  # noqa: E402
-from pelk_mm.engine.config import load_config, task_of  # noqa: E402
-from pelk_mm.preflight.files import check_data  # noqa: E402
-from pelk_mm.utils.cli import KeyValueAction, run_tool  # noqa: E402
-from pelk_mm.utils.errors import (  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
+import early_signals  # noqa: F401
+
+from pelk_mm.analysis.scores.segmentation_report import LabelledImages, report
+from pelk_mm.engine.config import load_config, task_of
+from pelk_mm.preflight.files import check_data
+from pelk_mm.utils.cli import KeyValueAction, run_tool
+from pelk_mm.utils.errors import (
     ConfigError,
     DataError,
-    naming,  # noqa: E402
+    naming,
 )
 
 

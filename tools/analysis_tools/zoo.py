@@ -13,15 +13,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-from pelk_mm.benchmarks.harness import GateError  # noqa: E402
-from pelk_mm.benchmarks.machine import check_device, describe_machine  # noqa: E402
-from pelk_mm.benchmarks.tables import describe  # noqa: E402
-from pelk_mm.benchmarks.zoo.measure import choose, count_zoo, time_zoo  # noqa: E402
-from pelk_mm.benchmarks.zoo.table import render_zoo  # noqa: E402
-from pelk_mm.utils.cli import run_tool  # noqa: E402
-from pelk_mm.utils.errors import ConfigError  # noqa: E402
-from pelk_mm.utils.files import write_table  # noqa: E402
+sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
+import early_signals  # noqa: F401
+
+from pelk_mm.benchmarks.harness import GateError
+from pelk_mm.benchmarks.machine import check_device, describe_machine
+from pelk_mm.benchmarks.tables import describe
+from pelk_mm.benchmarks.zoo.measure import choose, count_zoo, time_zoo
+from pelk_mm.benchmarks.zoo.table import render_zoo
+from pelk_mm.utils.cli import run_tool
+from pelk_mm.utils.errors import ConfigError
+from pelk_mm.utils.files import write_table
 
 
 def main(argv: Sequence[str]) -> int:

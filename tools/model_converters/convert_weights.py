@@ -5,10 +5,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from pelk_mm.converters.convert_weights import ENTRIES, convert_weights, describe  # noqa: E402
-from pelk_mm.converters.families import FAMILIES  # noqa: E402
-from pelk_mm.utils.cli import KeyValueAction, run_tool  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
+import early_signals  # noqa: F401
+
+from pelk_mm.converters.convert_weights import ENTRIES, convert_weights, describe
+from pelk_mm.converters.families import FAMILIES
+from pelk_mm.utils.cli import KeyValueAction, run_tool
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:

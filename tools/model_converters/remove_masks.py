@@ -5,9 +5,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from pelk_mm.converters.remove_masks import remove_masks  # noqa: E402
-from pelk_mm.utils.cli import run_tool  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
+import early_signals  # noqa: F401
+
+from pelk_mm.converters.remove_masks import remove_masks
+from pelk_mm.utils.cli import run_tool
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:

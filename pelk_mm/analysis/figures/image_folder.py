@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def list_images(folder: str | Path, count: int) -> list[Path]:
     """
     if count < 1:
         raise ValueError(f'the number of images must be at least 1, but got {count}')
-    if not Path(folder).is_dir():
+    if not os.path.isdir(folder):
         raise FileNotFoundError(f'image folder {folder} does not exist, or is not a folder')
     paths = sorted(path for path in Path(folder).rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
     if not paths:

@@ -18,6 +18,7 @@ from mmengine.dist import get_rank, get_world_size
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 from ...utils.errors import DataError, UserError
+from ...utils.resources import explain_resources
 from .random_state import seed_generators, seeded
 
 
@@ -77,6 +78,8 @@ def _naming_sample(samples: Any, index: Any) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # whatever a transform raises for a damaged file
+        if explain_resources(error) is not None:  # the sample is not to blame
+            raise
         reason = str(error).strip().split('\n')[0]
         raise DataError(
             f'training sample {index}{_image_of(samples, index)} cannot be read: {type(error).__name__}'

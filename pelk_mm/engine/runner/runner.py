@@ -21,6 +21,7 @@ from mmengine.optim import OptimWrapperDict
 from mmengine.registry import HOOKS, LOOPS
 from mmengine.runner import BaseLoop, CheckpointLoader, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import nn
+from torch.utils.data import DataLoader
 
 from ...checkpoints.contents import check_optimizer_shapes
 from ...checkpoints.deploy import is_deployed, switch_to_deploy
@@ -36,6 +37,7 @@ from ...utils.removal import remove_if_unchanged
 from ..config import checkpoint_folders
 from ..meeting import WAIT_AT_MOST, meet
 from .checkpoint_hook import SafeCheckpointHook
+from .data_workers import make_workers_tell
 from .loops import ResumableEpochLoop, ResumableIterLoop
 from .run_settings import check_settings, flatten
 from .run_state import KEY, RULE, restore_model_state, resume_position
@@ -143,6 +145,11 @@ class SafeRunner(Runner):
             if kind in _RESUMABLE:
                 loop['type'] = _RESUMABLE[kind]
         return super().build_train_loop(loop)
+
+    @staticmethod
+    def build_dataloader(*args: Any, **kwargs: Any) -> DataLoader:
+        """Build a data loader as mmengine does; what its workers cannot hand on is an error."""
+        return make_workers_tell(Runner.build_dataloader(*args, **kwargs))
 
     def build_param_scheduler(self, scheduler: Any) -> Any:
         """Build the schedulers of learning rate and momentum.
