@@ -138,7 +138,7 @@ def test_refused_at_the_start(toy):
     parts = {name: {'type': 'OptimWrapper', 'optimizer': optimizer} for name in ('backbone', 'head')}
     with pytest.raises(ConfigError, match='needs one optimizer, but the config has several'):
         toy(SPARSE, optim_wrapper={'constructor': 'TwoOptimizers', '_delete_': True, **parts}, param_scheduler=None)
-    assert [path.suffix for path in Path('work_dirs/toy').iterdir() if path.is_file()] == []
+    assert [path.name for path in Path('work_dirs/toy').iterdir() if path.is_file()] == ['.lock']
 
 
 def test_refused_on_resume(toy):
