@@ -1,4 +1,4 @@
-"""What every tool imports first: until its work begins, a signal ends it with one line instead of a traceback.
+"""What every tool imports first: outside its work, a signal ends it with one line instead of a traceback.
 
 Standard library only, since importing torch and the toolboxes is what takes the time. It does nothing where a tool is
 imported instead of run.
@@ -10,6 +10,9 @@ import sys
 
 
 def _end(number: int, _: object) -> None:
+    interrupts = sys.modules.get('pelk_mm.utils.interrupts')
+    if interrupts is not None and interrupts.stopped_by() is not None:
+        return  # the tool is ending on an earlier one, and has said so
     words = {'SIGTERM': 'terminated', 'SIGHUP': 'hung up'}  # as pelk_mm.utils.interrupts has them
     os.write(2, f'{words.get(signal.Signals(number).name, "interrupted")}\n'.encode())
     os._exit(128 + number)

@@ -23,7 +23,8 @@ _REMEDIES = (
         'the memory of the GPU does not suffice: lower the batch size or the crop size, or train with --amp',
     ),
     (
-        r"can't allocate memory|not enough memory|Cannot allocate memory|Unable to allocate|MemoryError|Storage size calculation overflowed",
+        r"can't allocate memory|not enough memory|Cannot allocate memory|Unable to allocate|MemoryError|"
+        r'Storage size calculation overflowed',
         'the memory does not suffice: lower the sizes of the model or the input, the batch size or num_workers',
     ),
 )
