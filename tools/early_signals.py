@@ -10,8 +10,8 @@ import sys
 
 
 def _end(number: int, _: object) -> None:
-    interrupts = sys.modules.get('pelk_mm.utils.interrupts')
-    if interrupts is not None and interrupts.stopped_by() is not None:
+    stopped_by = getattr(sys.modules.get('pelk_mm.utils.interrupts'), 'stopped_by', None)
+    if stopped_by is not None and stopped_by() is not None:
         return  # the tool is ending on an earlier one, and has said so
     words = {'SIGTERM': 'terminated', 'SIGHUP': 'hung up'}  # as pelk_mm.utils.interrupts has them
     os.write(2, f'{words.get(signal.Signals(number).name, "interrupted")}\n'.encode())
