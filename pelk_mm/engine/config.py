@@ -55,7 +55,7 @@ def load_config(path: str | Path, cfg_options: Mapping[str, Any] | None = None) 
         raise ConfigError(f'config {path} is not valid Python: {error.msg} ({where})') from error
     except UnicodeDecodeError as error:
         raise ConfigError(f'config {path} is not a text file: {error}') from error
-    except Exception as error:  # a config is a program: it may raise anything
+    except (Exception, SystemExit) as error:  # a config is a program: it may raise anything
         cause = error.__cause__ or error  # mmengine wraps a failed custom import in a list of sys.path
         raise ConfigError(f'config {path} cannot be loaded: {type(error).__name__}: {_first_line(cause)}') from error
     if not isinstance(cfg.get('model'), Mapping):

@@ -69,6 +69,8 @@ class LargeKernelBackbone(BaseModule):
         super().__init__(init_cfg=init_cfg)
         check_int('in_channels', in_channels, 1)
         check_number('drop_path_rate', drop_path_rate, 0)
+        if drop_path_rate >= 1:
+            raise ValueError(f'drop_path_rate must be below 1, but got {drop_path_rate}')
         check_number('layer_scale_init_value', layer_scale_init_value, 0)
         for name, flag in {
             'norm_eval': norm_eval,

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook, EMAHook
-from mmengine.registry import METRICS, MODELS, DefaultScope, Registry
+from mmengine.registry import FUNCTIONS, METRICS, MODELS, OPTIMIZERS, DefaultScope, Registry
 from mmengine.runner import Runner
 from mmengine.runner.priority import Priority
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
@@ -121,10 +121,17 @@ def _registered(registry: Registry, name: str) -> Any:
         return current.get(name)
 
 
+def _name_in(registry: Registry, what: str) -> Rule:
+    def rule(name: str, value: Any) -> None:
+        if isinstance(value, str) and _registered(registry, value) is None:
+            raise ValueError(f'{name} must name {what}, but got {value!r}: is its module in custom_imports?')
+
+    return rule
+
+
 def _check_metric(name: str, value: Mapping) -> None:
-    kind = value['type']
-    if isinstance(kind, str) and 'metrics' not in value and _registered(METRICS, kind) is None:
-        raise ValueError(f'{name}.type must name a metric, but got {kind!r}: is its module in custom_imports?')
+    if 'metrics' not in value:
+        _name_in(METRICS, 'a metric')(f'{name}.type', value['type'])
 
 
 def _check_average(name: str, value: Mapping) -> None:
@@ -144,6 +151,8 @@ _DICT = _must('a dict', lambda v: isinstance(v, Mapping))
 _TEXT = _must('a string that is not empty', _is_text)
 _TEXTS = _must('a string or a list of strings', lambda v: _is_text(v) or _is_list(v, _is_text))
 _ABOVE_0 = _must('a number above 0', lambda v: _is_number(v) and v > 0)  # inf passes: it clips nothing, but logs
+_SHARE = _must('a number above 0 and at most 1', lambda v: _is_number(v) and 0 < v <= 1)
+_STDS = _must('a list of numbers above 0', lambda v: _is_list(v, lambda part: _is_number(part) and part > 0))
 _PRIORITY = _must(
     f'in 0..100 or one of {", ".join(_PRIORITIES)}',
     lambda v: v.upper() in _PRIORITIES if isinstance(v, str) else _is_whole(v, 0) and v <= 100,
@@ -160,6 +169,8 @@ RULES: dict[str, Rule] = {
     'log_processor.window_size': _whole(1),
     'log_processor.by_epoch': check_flag,
     'visualizer': _optional(_DICT),
+    'model.data_preprocessor.std': _optional(_STDS),
+    'data_preprocessor.std': _optional(_STDS),
     'find_unused_parameters': _optional(check_flag),
     'compile': _optional(_must('True, False or a dict', lambda v: isinstance(v, bool | Mapping))),
     'randomness': _DICT,
@@ -195,6 +206,7 @@ RULES: dict[str, Rule] = {
     '*_dataloader.batch_size': _optional(_whole(1)),
     '*_dataloader.num_workers': _whole(0),
     '*_dataloader.pin_memory': _optional(check_flag),
+    '*_dataloader.collate_fn.type': _name_in(FUNCTIONS, 'a function that collates samples'),
     '*_dataloader.sampler.shuffle': check_flag,
     '*_evaluator': _optional(
         _must(
@@ -214,6 +226,7 @@ RULES: dict[str, Rule] = {
         "'dynamic', a dict or a number above 0",
         lambda v: v == 'dynamic' or isinstance(v, Mapping) or (_is_number(v) and v > 0),
     ),
+    'optim_wrapper.optimizer.type': _name_in(OPTIMIZERS, 'an optimizer'),
     'optim_wrapper.optimizer.lr': _optional(_number(0)),
     'optim_wrapper.optimizer.weight_decay': _optional(_number(0)),
     'auto_scale_lr': _optional(
@@ -228,9 +241,9 @@ RULES: dict[str, Rule] = {
     'param_scheduler.<*>.convert_to_iter_based': check_flag,
     'param_scheduler.<*>.begin': _number(0),  # in parts of an epoch with convert_to_iter_based
     'param_scheduler.<*>.end': _ABOVE_0,
-    'param_scheduler.<*>.start_factor': _ABOVE_0,
-    'param_scheduler.<*>.end_factor': _number(0),
-    'param_scheduler.<*>.factor': _ABOVE_0,
+    'param_scheduler.<*>.start_factor': _SHARE,
+    'param_scheduler.<*>.end_factor': _number(0, 1),
+    'param_scheduler.<*>.factor': _SHARE,
     'param_scheduler.<*>.gamma': _number(0),
     'param_scheduler.<*>.power': _number(),
     'param_scheduler.<*>.eta_min': _optional(_number(0)),

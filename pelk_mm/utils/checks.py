@@ -9,6 +9,9 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor
 
+#: The side of a kernel of 4 TiB in float32. Tables and tuples of its length still take no time.
+LARGEST_KERNEL = 2**20 - 1
+
 
 def check_int(name: str, value: object, minimum: int | None = None, maximum: int | None = None) -> None:
     """Raise TypeError unless ``value`` is an int (no bool), ValueError unless it lies in the range given.
@@ -42,12 +45,17 @@ def check_sequence(name: str, value: object) -> None:
 
 
 def check_odd(name: str, value: object) -> None:
-    """Raise unless ``value`` is a positive odd int: a centred kernel has no other size."""
+    """Raise unless ``value`` is a positive odd int: a centred kernel has no other size. No memory holds huge ones."""
     if _is_recorded(value):
         return
     check_int(name, value)
     if value < 1 or value % 2 == 0:  # type: ignore[operator]
         raise ValueError(f'{name} must be odd and positive, but got {value}')
+    if value > LARGEST_KERNEL:  # type: ignore[operator]
+        size = 4 * value**2 / 2**40  # type: ignore[operator]
+        raise ValueError(
+            f'{name} must be at most {LARGEST_KERNEL}, but got {value}: one such kernel would take {size:.3g} TiB'
+        )
 
 
 def _is_recorded(value: object) -> bool:

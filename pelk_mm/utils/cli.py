@@ -105,11 +105,13 @@ def report(line: str, launcher: str = 'none', from_all: bool = False) -> None:
     """Say how this process ends: one line on stderr, from the first process of each machine.
 
     Args:
-        line: What to say; characters that cannot be printed are replaced.
+        line: What to say; cut where it is very long; what cannot be printed is replaced.
         launcher: What has started this process.
         from_all: Every process speaks.
     """
-    words = ''.join(character if character.isprintable() else '?' for character in ' '.join(line.split()))
+    words = ' '.join(line.split())
+    words = words if len(words) <= 1200 else f'{words[:800]} ... {words[-400:]}'
+    words = ''.join(character if character.isprintable() else '?' for character in words)
     text = f'{f"[rank {rank(launcher)}] " if rank(launcher) else ""}{words}\n'
     folder = os.environ.get(REPORTS) if launcher == 'pytorch' else None
     if folder is not None:

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from .resources import explain_resources
+
 # Under these names an exception carries what was being done.
 _WORK, _FOLDER = '_pelk_mm_work', '_pelk_mm_folder'
 
@@ -17,7 +19,7 @@ _BUILD_ERRORS = (
     ImportError,
     AssertionError,
     OSError,
-    NotImplementedError,
+    RuntimeError,  # and with it NotImplementedError
 )
 
 
@@ -75,6 +77,8 @@ def naming(what: str) -> Iterator[None]:
     except UserError:
         raise
     except _BUILD_ERRORS as error:
+        if explain_resources(error) is not None:  # nothing is wrong with what was to be built
+            raise
         text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
         reason = str(text).strip().split('\n')[0]
         raise ConfigError(

@@ -1,6 +1,7 @@
 """What a checkpoint needs beyond mmengine's to go on exactly: random states, place in the data, gradients held back."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from ...checkpoints.schema import (
     text,
     truth,
 )
+from ...utils.errors import CheckpointError
 from .loops import ExactResume
 from .random_state import get_random_state
 from .repeatable_data import sampler_of
@@ -129,16 +131,36 @@ def resume_position(checkpoint: dict) -> dict[str, Any]:
     return {name: state[name] for name in ('position', 'data_seed', 'sampler_seed', 'validated')} | {'random': random}
 
 
-def restore_model_state(state: dict[str, Any], model: nn.Module) -> None:
-    """Put back this process's own buffers and the gradients held back, after the weights have been loaded."""
+def restore_model_state(state: dict[str, Any], model: nn.Module, source: str) -> None:
+    """Put back this process's own buffers and the gradients held back, after the weights have been loaded.
+
+    Args:
+        state: Of the run.
+        model: Changed in place, possibly inside a distributed wrapper.
+        source: The checkpoint's name, for messages.
+
+    Raises:
+        CheckpointError: If a buffer or a gradient is of no such part of the model, or of another shape.
+    """
     model = unwrap(model)
     if get_rank() < len(state['processes']):
         buffers = dict(model.named_buffers())
         for name, value in state['processes'][get_rank()].get('buffers', {}).items():
-            buffers[name].copy_(value)
-    for name, parameter in model.named_parameters():
-        if name in state.get('gradients', {}):
-            parameter.grad = state['gradients'][name].to(parameter.device)
+            _part(name, value, buffers, source).copy_(value)
+    parameters = dict(model.named_parameters())
+    for name, value in state.get('gradients', {}).items():
+        parameter = _part(name, value, parameters, source)
+        parameter.grad = value.to(parameter)
+
+
+def _part(name: str, value: torch.Tensor, parts: Mapping[str, torch.Tensor], source: str) -> torch.Tensor:
+    if name not in parts or parts[name].shape != value.shape:
+        there = f'of shape {tuple(parts[name].shape)}' if name in parts else 'absent'
+        raise CheckpointError(
+            f'checkpoint {source} is damaged or was changed: the state of its run holds {name} of shape '
+            f'{tuple(value.shape)}, which is {there} in the model'
+        )
+    return parts[name]
 
 
 def _digest(model: nn.Module) -> str:

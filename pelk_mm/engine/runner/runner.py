@@ -239,7 +239,7 @@ class SafeRunner(Runner):
             self.logger.info(f'{filename} is in its deployed form: the model has been switched to it')
         load_weights(self.model, checkpoint, filename, demand_all)
         if self._resume and self._starting == 'train' and KEY in checkpoint['meta']:
-            restore_model_state(checkpoint['meta'][KEY], self.model)
+            restore_model_state(checkpoint['meta'][KEY], self.model, filename)
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}')
         return checkpoint
