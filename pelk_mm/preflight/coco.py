@@ -4,6 +4,7 @@ import json
 import logging
 import mmap
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from mmengine.logging import print_log
 from ..utils.errors import DataError
 
 _KEY = b'"categories"'
+# Words of Python's JSON for numbers that are none; in quotes they are names.
+_NOT_FINITE = re.compile(rb'[\[:,]\s*(-?Infinity|NaN)\s*[,\]}]')
 
 
 def check_categories(dataset: Any, loader: str) -> None:
@@ -25,13 +28,14 @@ def check_categories(dataset: Any, loader: str) -> None:
         loader: Where it comes from, for messages.
 
     Raises:
-        DataError: If a class is no category, the orders differ, annotations use an undeclared category, or a training
-            set keeps no annotation.
+        DataError: If a number is not finite, a class is no category, the orders differ, annotations use an undeclared
+            category, or a training set keeps no annotation.
     """
     if not _reads_as_coco(dataset):
         return
     file, classes = str(dataset.ann_file), list(dataset.metainfo['classes'])
     boxes = {key: len(images) for key, images in dataset.cat_img_map.items() if images}
+    _check_finite(file, loader)
     categories = read_categories(file)
     if categories is not None:
         _check_names(classes, categories, f'{file} ({loader})')
@@ -58,6 +62,19 @@ def check_categories(dataset: Any, loader: str) -> None:
             logger='current',
             level=logging.WARNING,
         )
+
+
+def _check_finite(path: str, loader: str) -> None:
+    if not os.path.isfile(path) or not os.path.getsize(path):
+        return
+    with open(path, 'rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        found = _NOT_FINITE.search(data) if data.find(b'NaN') >= 0 or data.find(b'Infinity') >= 0 else None
+        if found is not None:
+            around = ' '.join(data[max(found.start() - 60, 0) : found.end() + 20].decode('utf-8', 'replace').split())
+            raise DataError(
+                f'{path} ({loader}) holds {found[1].decode()}, which mmdet would leave out in silence or train on: '
+                f'numbers must be finite (... {around} ...)'
+            )
 
 
 def read_categories(path: str) -> dict[int, str] | None:

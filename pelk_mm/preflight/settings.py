@@ -207,6 +207,7 @@ RULES: dict[str, Rule] = {
     '*_dataloader.num_workers': _whole(0),
     '*_dataloader.pin_memory': _optional(check_flag),
     '*_dataloader.collate_fn.type': _name_in(FUNCTIONS, 'a function that collates samples'),
+    '*_dataloader.dataset.reduce_zero_label': check_flag,
     '*_dataloader.sampler.shuffle': check_flag,
     '*_evaluator': _optional(
         _must(

@@ -37,18 +37,47 @@ def explain(cfg: Config, loader: str, error: Exception) -> str | None:
                     f'{len(classes)} classes: name them in metainfo=dict(classes=...), or use CustomDataset, which '
                     'takes the folders for the classes'
                 )
+    for _, dataset in datasets_below(cfg.get(loader), loader):
+        listing = _listing(dataset)
+        if listing.suffix == '.json' and os.path.isfile(listing) and (fault := _fault_of_coco(listing)) is not None:
+            return f'{listing} ({loader}) {fault}'
     return None
 
 
 def _why_empty(dataset: Mapping) -> str:
     root = dataset.get('data_root') or ''
-    listing = Path(os.path.expanduser(Path(root, dataset.get('ann_file') or '')))
+    listing = _listing(dataset)
     if listing.suffix == '.json' and os.path.isfile(listing):
         return f'{listing} {_why_coco_is_empty(listing, _classes(dataset))}'
     if os.path.isfile(listing):
         return f'{listing} lists no image'
     folders = ', '.join(str(Path(root, path)) for path in parts_of(dataset).values() or [''])
     return f'no image with the suffix of its data set in {folders}'
+
+
+def _listing(dataset: Mapping) -> Path:
+    return Path(os.path.expanduser(Path(dataset.get('data_root') or '', dataset.get('ann_file') or '')))
+
+
+def _fault_of_coco(file: Path) -> str | None:
+    """Find the first part of an annotation file that is not what the format asks for."""
+    try:
+        content = json.loads(file.read_text())
+    except ValueError as error:
+        return f'is not JSON: {error}'
+    lists = content if isinstance(content, dict) else {}
+    for key in ('images', 'annotations', 'categories'):
+        if not isinstance(lists.get(key), list):
+            return f'has no list of {key}: is it an annotation file in the format of COCO?'
+    for i, entry in enumerate(lists['annotations']):
+        box = entry.get('bbox') if isinstance(entry, dict) else None
+        if not isinstance(box, list) or len(box) != 4 or not all(isinstance(v, int | float) for v in box):
+            return f'has annotation {i} with bbox {box!r}, which must be four numbers'
+    images = {entry.get('id') for entry in lists['images'] if isinstance(entry, dict)}
+    for i, entry in enumerate(lists['annotations']):
+        if entry.get('image_id') not in images:
+            return f'has annotation {i} of image_id {entry.get("image_id")!r}, which is none of its images'
+    return None
 
 
 def _why_coco_is_empty(file: Path, classes: list[str]) -> str:
