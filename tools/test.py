@@ -1,7 +1,6 @@
 """Evaluate a classifier, a segmentor or a detector: the config decides which."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ import early_signals  # noqa: F401
 
 from pelk_mm.apis.test import evaluate
 from pelk_mm.utils.cli import add_common_arguments, run_tool
-from pelk_mm.utils.processes import launcher_of
+from pelk_mm.utils.processes import launcher_of, settle_local_rank
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:
@@ -34,7 +33,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> None:
     """Evaluate as the command line says."""
     args = vars(parse_args(argv))
-    os.environ.setdefault('LOCAL_RANK', str(args.pop('local_rank')))
+    settle_local_rank(args['launcher'], args.pop('local_rank'))
     evaluate(**args)
 
 

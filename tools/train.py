@@ -12,7 +12,7 @@ import early_signals  # noqa: F401
 
 from pelk_mm.apis.train import train
 from pelk_mm.utils.cli import add_common_arguments, run_tool
-from pelk_mm.utils.processes import launcher_of
+from pelk_mm.utils.processes import launcher_of, settle_local_rank
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:
@@ -65,7 +65,7 @@ def resume_command(argv: Sequence[str]) -> str:
 def main(argv: Sequence[str]) -> None:
     """Train as the command line says."""
     args = vars(parse_args(argv))
-    os.environ.setdefault('LOCAL_RANK', str(args.pop('local_rank')))
+    settle_local_rank(args['launcher'], args.pop('local_rank'))
     train(**args, resume_command=resume_command(argv))
 
 

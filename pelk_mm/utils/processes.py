@@ -22,6 +22,19 @@ def launcher_of(argv: Sequence[str]) -> str:
     return launcher
 
 
+def settle_local_rank(launcher: str, given: int) -> None:
+    """Set ``LOCAL_RANK``, which mmengine reads whatever the launcher: one left behind says nothing to a run by itself.
+
+    Args:
+        launcher: What has started this process: 'none', 'pytorch', 'slurm' or 'mpi'.
+        given: What a launcher passed as ``--local_rank``; its variable has the say.
+    """
+    if launcher == 'none':
+        os.environ['LOCAL_RANK'] = '0'
+    else:
+        os.environ.setdefault('LOCAL_RANK', str(given))
+
+
 def rank(launcher: str) -> int:
     """This process's number among all; 0 without a launcher, or where its variable holds no number."""
     return _number(launcher, 0)
