@@ -10,6 +10,7 @@ import early_signals  # noqa: F401
 from pelk_mm.datasets import TOY_CLASSES, ToyDataset, write_toy_dataset
 from pelk_mm.utils.cli import run_tool
 from pelk_mm.utils.errors import ConfigError, OutputError, SaveError
+from pelk_mm.utils.files import claim_folder
 
 
 def main(argv: list[str]) -> None:
@@ -24,6 +25,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument('--overwrite', action='store_true', help='replace a toy data set that lies in OUT')
     args = parser.parse_args(argv)
     try:
+        claim_folder(args.out, overwrite=True)  # what lies there is looked at below
         spec = ToyDataset(args.train, args.val, args.size, args.seed)
         write_toy_dataset(args.out, spec, args.overwrite)
     except ValueError as error:

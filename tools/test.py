@@ -24,6 +24,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument('--show', action='store_true', help='paint predictions in a window')
     parser.add_argument('--show-dir', help='paint predictions into this folder')
+    parser.add_argument('--overwrite', action='store_true', help='replace what --out and --show-dir name')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     parser.add_argument('--deploy', action='store_true', help='switch the model to its deployed form first')
     add_common_arguments(parser, launcher=True)

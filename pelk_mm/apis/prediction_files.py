@@ -9,7 +9,7 @@ from mmengine.registry import VISUALIZERS
 from PIL import Image
 
 from ..utils.errors import OutputError
-from ..utils.files import atomic_path, write_text_atomic
+from ..utils.files import atomic_path, claim_folder, write_text_atomic
 from ..utils.pictures import legend_of, make_palette, overlay
 from .prediction import Found
 
@@ -38,8 +38,7 @@ def choose_files(
     Raises:
         OutputError: If a result exists or is a folder, two images share one, or one would replace an input.
     """
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f'--out-dir {folder} is a file')
+    claim_folder(folder, overwrite=True)  # other files may lie there
     targets: dict[Path, tuple[Path, ...]] = {}
     owner: dict[Path, Path] = {}
     for image in images:

@@ -31,6 +31,7 @@ def evaluate(
     cfg_options: Mapping[str, Any] | None = None,
     launcher: str = 'none',
     trust_checkpoint: bool = False,
+    overwrite: bool = False,
 ) -> dict[str, float]:
     """Evaluate a checkpoint on the test data of a config.
 
@@ -48,6 +49,7 @@ def evaluate(
         cfg_options: Dotted names and values merged into the config.
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
         trust_checkpoint: Unpickle the checkpoint without restriction.
+        overwrite: Predictions and pictures may replace files of the same names.
 
     Returns:
         The metrics by name.
@@ -65,11 +67,11 @@ def evaluate(
         set_work_dir(cfg, work_dir)
         set_dataloader_defaults(cfg)
         if show or show_dir is not None:
-            set_show(cfg, show, show_dir)
+            set_show(cfg, show, show_dir, overwrite)
         if tta:
             enable_tta(cfg)
         if out is not None:
-            set_out(cfg, out)
+            set_out(cfg, out, overwrite, [config, checkpoint])
         if deploy:
             cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), {'type': SwitchToDeployHook}]
         check_vis_backends(cfg)

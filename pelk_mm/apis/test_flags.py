@@ -1,16 +1,21 @@
 """What ``--tta``, ``--out``, ``--show`` and ``--show-dir`` mean for each task; a flag without meaning is refused."""
 
 import os
+import pickle
 import sys
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from mmengine.evaluator import DumpResults
+from mmengine.registry import METRICS
 
 from ..engine.config import task_of
 from ..preflight.walk import innermost
 from ..utils.errors import ConfigError, OutputError
+from ..utils.files import claim_file, claim_folder, write_files
 
 _VISUALIZATION_HOOKS = {
     'classification': 'mmpretrain.VisualizationHook',
@@ -47,11 +52,18 @@ def enable_tta(cfg: Config) -> None:
     dataset.pipeline = pipeline
 
 
-def set_out(cfg: Config, out: str) -> None:
-    """Dump predictions: label maps as PNG into a folder for segmentors, else one pickle file.
+def set_out(cfg: Config, out: str, overwrite: bool = False, inputs: Sequence[str] = ()) -> None:
+    """Dump predictions: label maps as PNG into a folder for segmentors, else one pickle file, whole or not at all.
+
+    Args:
+        cfg: Changed in place.
+        out: The folder or the file.
+        overwrite: It may hold something already.
+        inputs: Files that are never replaced.
 
     Raises:
         ConfigError: If ``out`` does not fit the task, or no evaluator of the config can write label maps.
+        OutputError: If it cannot be written, or holds something.
     """
     task = task_of(cfg)
     evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list | tuple) else [cfg.test_evaluator]
@@ -61,6 +73,7 @@ def set_out(cfg: Config, out: str) -> None:
         able = [e for e in evaluators if str(e.get('type')).split('.')[-1] in _WRITES_LABEL_MAPS]
         if not able:
             raise ConfigError(f'--out needs a test_evaluator of type {" or ".join(_WRITES_LABEL_MAPS)} in the config')
+        claim_folder(out, overwrite)
         for evaluator in able:
             evaluator.output_dir = out
         return
@@ -68,16 +81,37 @@ def set_out(cfg: Config, out: str) -> None:
         raise ConfigError(f'--out: no way to dump predictions for default_scope {cfg.get("default_scope")!r}')
     if Path(out).suffix not in ('.pkl', '.pickle'):
         raise ConfigError(f'--out {out}: predictions are dumped to one file ending in .pkl or .pickle')
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
-    cfg.test_evaluator = [*evaluators, {'type': _DUMPS[task], 'out_file_path': out}]
+    claim_file(out, overwrite, inputs)
+    cfg.test_evaluator = [*evaluators, {'type': _whole(METRICS.get(_DUMPS[task])), 'out_file_path': out}]
 
 
-def set_show(cfg: Config, show: bool, show_dir: str | None) -> None:
+def _whole(dump: type[DumpResults]) -> type[DumpResults]:
+    """Let a metric that dumps predictions write its file whole or not at all."""
+
+    class WholeDump(dump):  # type: ignore[misc, valid-type]
+        """Writes beside the file's place and moves it there."""
+
+        def compute_metrics(self, results: list) -> dict:
+            """Dump the predictions; there is nothing to score."""
+            write_files({Path(self.out_file_path): pickle.dumps(results)})
+            return {}
+
+    return WholeDump
+
+
+def set_show(cfg: Config, show: bool, show_dir: str | None, overwrite: bool = False) -> None:
     """Paint predictions, in a window or into a folder.
+
+    Args:
+        cfg: Changed in place.
+        show: Open a window.
+        show_dir: The folder.
+        overwrite: It may hold something already.
 
     Raises:
         ConfigError: If the task is unknown or the config has no visualizer.
-        OutputError: If a window is asked for where there is no display.
+        OutputError: If a window is asked for where there is no display, or the folder cannot be written or holds
+            something.
     """
     task = task_of(cfg)
     if task is None:
@@ -93,7 +127,7 @@ def set_show(cfg: Config, show: bool, show_dir: str | None) -> None:
     hook['show'] = show
     if show_dir is None:
         return
-    folder = str(Path(show_dir).resolve())
+    folder = os.path.abspath(claim_folder(show_dir, overwrite))
     if task == 'classification':
         hook['out_dir'] = folder
     elif task == 'detection':

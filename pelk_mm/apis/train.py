@@ -29,6 +29,7 @@ from ..preflight.settings import check_settings
 from ..preflight.visualizers import check_vis_backends, enable_tensorboard
 from ..preflight.work_dir import check_work_dir
 from ..utils.errors import ConfigError, InterruptedTrainingError, doing, naming
+from ..utils.files import clear_partials
 from ..utils.interrupts import stopped_by
 from ..utils.processes import is_first_process
 from ..utils.removal import identify
@@ -115,6 +116,8 @@ def _train(
         check_data(cfg, loaders)
         pretrained = {}
         if first:
+            for folder in checkpoint_folders(cfg):
+                clear_partials(folder)
             replaced = check_work_dir(cfg, resume is not None or cfg.resume, overwrite)
             pretrained = check_checkpoints(cfg, trust)
             if cfg.get('load_from') and '://' not in cfg.load_from:

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from ..checkpoints.reading import unpickle
 from ..models.mlp_neck import MlpNeck
 from ..utils.errors import CheckpointError, ConfigError, first_names, naming
-from ..utils.files import save_atomic
+from ..utils.files import claim_file, save_atomic
 from .families import FAMILIES, Family, shape_of
-from .reparameterize import check_target
 from .rules import Renamed, fill, rename
 
 # Where a checkpoint may hold weights, the first that is there being taken.
@@ -87,7 +86,7 @@ def convert_weights(
         left_out = re.compile(ignore or '(?!)')
     except re.error as error:
         raise ConfigError(f'--ignore {ignore!r} is no regular expression: {error}') from error
-    target = check_target(checkpoint, out, overwrite)
+    target = claim_file(out, overwrite, [checkpoint])
     entry, others, source = _read_weights(checkpoint, entry, trust_checkpoint)
     ignored = [key for key in source if left_out.fullmatch(key)]
     source = {key: value for key, value in source.items() if key not in ignored}

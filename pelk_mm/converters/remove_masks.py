@@ -9,8 +9,7 @@ from ..checkpoints.reading import read_checkpoint
 from ..sparsity.state import SPARSITY_KEY, fits
 from ..sparsity.units import GRANULARITIES
 from ..utils.errors import CheckpointError, first_names
-from ..utils.files import save_atomic
-from .reparameterize import check_target
+from ..utils.files import claim_file, save_atomic
 
 # State dicts of a checkpoint, and what stands before a weight's name in each.
 _STATE_DICTS = {'state_dict': '', 'ema_state_dict': 'module.'}
@@ -55,7 +54,7 @@ def remove_masks(
         CheckpointError: If the checkpoint holds no masks, or masks that do not fit its weights.
         SaveError: If ``out`` cannot be written.
     """
-    target = check_target(checkpoint, out, overwrite)
+    target = claim_file(out, overwrite, [checkpoint])
     state = read_checkpoint(checkpoint, trust=trust_checkpoint)
     entry = state.get(SPARSITY_KEY)
     masks = entry.get('masks') if isinstance(entry, dict) else None

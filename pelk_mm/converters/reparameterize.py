@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,8 +11,8 @@ from ..apis.load_model import load_model
 from ..checkpoints.deploy import DEPLOY_KEY, is_deployed, switch_to_deploy
 from ..checkpoints.reading import read_checkpoint
 from ..engine.config import load_config
-from ..utils.errors import CheckpointError, ConfigError, OutputError
-from ..utils.files import save_atomic
+from ..utils.errors import CheckpointError, ConfigError
+from ..utils.files import claim_file, save_atomic
 
 TOLERANCE = 1e-4
 
@@ -61,7 +60,7 @@ def reparameterize(
         ConfigError: If the model has nothing to merge.
         SaveError: If ``out`` cannot be written.
     """
-    target = check_target(checkpoint, out, overwrite)
+    target = claim_file(out, overwrite, [checkpoint])
     state = read_checkpoint(checkpoint, trust=trust_checkpoint)
     if is_deployed(state):
         raise CheckpointError(f'checkpoint {checkpoint} is in its deployed form already')
@@ -86,25 +85,6 @@ def reparameterize(
     meta = {**(state.get('meta') or {}), DEPLOY_KEY: True}
     save_atomic(target, {'meta': meta, 'state_dict': model.state_dict()})
     return Conversion(switched, difference, scale, (size, sum(p.numel() for p in model.parameters())))
-
-
-def check_target(checkpoint: str, out: str, overwrite: bool) -> Path:
-    """See that a converted checkpoint may be written to ``out``.
-
-    Returns:
-        ``out`` as a path.
-
-    Raises:
-        OutputError: If it is the checkpoint itself, a folder, or a file that exists and may not be replaced.
-    """
-    target = Path(out)
-    if target.resolve() == Path(checkpoint).resolve():
-        raise OutputError(f'{out} is the checkpoint to convert: choose another name')
-    if target.is_dir():
-        raise OutputError(f'{out} is a folder, not a file')
-    if target.exists() and not overwrite:
-        raise OutputError(f'{out} exists: pass --overwrite to replace it')
-    return target
 
 
 def _in_channels(backbone: nn.Module) -> int:

@@ -117,9 +117,9 @@ def test_wrong_numbers_are_not_timed(monkeypatch, capsys):
         (['train', '--nets', 'resnet'], 'nets must be some of pelk'),
         (['sparsity', '--sparsity', '1'], 'sparsity must be in'),
         (['report', '--parts', 'poem'], '--parts must be some of op, sweeps, nets, but got poem'),
-        (['report', '--out', __file__], '--out must be a folder'),
+        (['report', '--out', __file__], 'is not a folder'),
         (['report', '--dtype', 'fp64'], '--dtype fp64 is for convolutions'),
-        (['predict', '--out', __file__], '--out must be a folder'),
+        (['predict', '--out', __file__], 'is not a folder'),
         (['predict', '--device', 'abacus'], "device must be 'cpu' or 'cuda', but got 'abacus'"),
     ],
 )

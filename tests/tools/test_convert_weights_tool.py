@@ -66,7 +66,7 @@ def test_errors_are_one_line(published, capsys):
         (('slak', 'convnext.pth', 'out.pth'), 'is not of family slak: missing, or of another shape: backbone.stages.0'),
         (('slak', 'none.pth', 'out.pth'), 'checkpoint none.pth does not exist'),
         (('resnet', 'convnext.pth', 'out.pth'), 'family must be one of shiftwise, slak'),
-        (('convnext', 'convnext.pth', 'convnext.pth'), 'is the checkpoint to convert'),
+        (('convnext', 'convnext.pth', 'convnext.pth'), 'is an input of this command: choose another name'),
         (('convnext', 'convnext.pth', 'out.pth', '--arch', 'tiny'), "arch='tiny'): missing: backbone.stages.0.1."),
         (('convnext', 'convnext.pth', 'out.pth', '--entry', 'model_ema'), 'has no entry model_ema; it has model'),
     ):
@@ -76,7 +76,7 @@ def test_errors_are_one_line(published, capsys):
         assert error.count('\n') == 1
         assert message in error
     assert not Path('out.pth').exists()
-    assert run(TOOL, 'convnext', 'convnext.pth', 'convnext.pth/out.pth') == 1
+    assert run(TOOL, 'convnext', 'convnext.pth', 'convnext.pth/out.pth') == 2
     error = capsys.readouterr().err
     assert error.startswith('error: convnext.pth/out.pth cannot be written: ')
     assert error.count('\n') == 1

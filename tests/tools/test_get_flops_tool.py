@@ -14,7 +14,7 @@ KEYS = {'params', 'params_nonzero', 'macs', 'macs_by_component', 'params_pos_emb
 def test_counts_every_kind_of_model(project, capsys, task):
     reports = []
     for sparsity in ([], ['--sparsity', 0.4]):
-        assert run(TOOL, f'{task}.py', '--shape', 64, 96, *sparsity, '--json', 'new/counts.json') == 0
+        assert run(TOOL, f'{task}.py', '--shape', 64, 96, *sparsity, '--json', 'new/counts.json', '--overwrite') == 0
         out = capsys.readouterr().out
         reports.append(json.loads((project / 'new' / 'counts.json').read_text()))
         assert f'{reports[-1]["macs"]:,}' in out
@@ -55,8 +55,8 @@ def test_deploy_and_options(project, capsys):
         (['seg.py', '--shape', -1, 64], 'error: --shape must be two positive numbers'),
         (['seg.py', '--shape', 64, 64, '--sparsity', 1], 'error: --sparsity must be in [0, 1), but got 1.0'),
         (['seg.py', '--shape', 64, 64, '--sparsity', -0.4], 'error: --sparsity must be in [0, 1), but got -0.4'),
-        (['seg.py', '--shape', 64, 64, '--json', '.'], 'error: --json . cannot be written: it is a folder'),
-        (['seg.py', '--shape', 64, 64, '--json', 'notes.txt/a.json'], 'error: --json notes.txt/a.json cannot be writ'),
+        (['seg.py', '--shape', 64, 64, '--json', '.'], 'error: . is a folder, not a file'),
+        (['seg.py', '--shape', 64, 64, '--json', 'notes.txt/a.json'], 'error: notes.txt/a.json cannot be written: '),
         (['plain.py', '--shape', 64, 64], 'must be a classifier (mmpretrain), segmentor (mmseg) or detector (mmdet)'),
         (['seg.py', '--shape', 64, 64, '--cfg-options', 'model.backbone.arch=huge'], 'error: cannot build the model'),
         (['seg.py', '--shape', 64, 64, '--sparsity', 0.4, '--deploy'], 'error: --sparsity counts the form that is'),

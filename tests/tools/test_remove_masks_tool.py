@@ -81,7 +81,7 @@ def test_bad_input(project, checkpoints, capsys):
         return capsys.readouterr().err
 
     assert 'holds no sparsity masks: there is nothing to remove' in error(checkpoints['seg'], 'out.pth')
-    assert 'is the checkpoint to convert' in error(checkpoints['seg'], checkpoints['seg'], '--overwrite')
+    assert 'is an input of this command' in error(checkpoints['seg'], checkpoints['seg'], '--overwrite')
     assert 'seg.py exists: pass --overwrite' in error(checkpoints['seg'], 'seg.py')
     assert 'none.pth does not exist' in error('none.pth', 'out.pth')
     state = {'w': torch.ones(2, 2)}

@@ -37,7 +37,7 @@ def test_a_converted_checkpoint_gives_the_same_outputs(project, checkpoints, cap
 
 def test_bad_input(project, checkpoints, capsys):
     assert run(TOOL, 'seg.py', checkpoints['seg'], checkpoints['seg'], '--overwrite') == 2
-    assert 'is the checkpoint to convert: choose another name' in capsys.readouterr().err
+    assert 'is an input of this command: choose another name' in capsys.readouterr().err
     assert run(TOOL, 'seg.py', checkpoints['cls'], 'out.pth') == 2
     assert 'does not fit the model of the config' in capsys.readouterr().err
     plain = ['--cfg-options', 'model.backbone.type=mmpretrain.TIMMBackbone', 'model.backbone._delete_=True']

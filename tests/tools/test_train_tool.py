@@ -57,7 +57,10 @@ def test_classifier_and_detector_train(project):
             ['seg.py', '--cfg-options', 'model.type=NoNet'],
             'KeyError: NoNet is not in the mmseg::model registry',
         ),
-        (['seg.py', '--cfg-options', 'optim_wrapper.optimizer.type=NoSuch'], "optim_wrapper.optimizer.type must name an optimizer, but got 'NoSuch'"),
+        (
+            ['seg.py', '--cfg-options', 'optim_wrapper.optimizer.type=NoSuch'],
+            "optim_wrapper.optimizer.type must name an optimizer, but got 'NoSuch'",
+        ),
         (['seg.py', '--cfg-options', 'load_from=none.pth'], 'checkpoint none.pth does not exist'),
         (['seg.py', '--resume', 'none.pth'], 'checkpoint none.pth does not exist'),
         (['seg.py', '--launcher', 'pytorch'], '--launcher pytorch needs the environment variable(s)'),

@@ -38,7 +38,7 @@ from pelk_mm.benchmarks.op.variants import op_variants
 from pelk_mm.benchmarks.tables import describe, net_table, plain_table
 from pelk_mm.utils.cli import run_tool
 from pelk_mm.utils.errors import ConfigError
-from pelk_mm.utils.files import write_files
+from pelk_mm.utils.files import claim_file, claim_folder, write_files
 
 DTYPES = {'fp32': torch.float32, 'fp64': torch.float64, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 
@@ -80,7 +80,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     report.add_argument('--dtype', choices=DTYPES, help='default: fp32 on a CPU, bf16 on CUDA')
     predict = what.add_parser('predict', help='what an H100 should take, from the machine code of the kernels')
     predict.add_argument('--json', type=Path, metavar='FILE', help='write the figures here')
-    predict.add_argument('--out', type=Path, metavar='FOLDER', help='write predicted.md here, docs/benchmarks for one')
+    predict.add_argument('--out', type=Path, metavar='FOLDER', help='put predicted.md here, docs/benchmarks for one')
     predict.add_argument('--device', help='cuda: measure the convolutions there too')
     for command in (op, model, train):
         command.add_argument('--tf32', action='store_true', help='let CUDA round float32 to TF32')
@@ -88,6 +88,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     for command in (op, model, train, sparsity):
         command.add_argument('--repeats', type=int, default=9)
         command.add_argument('--json', type=Path, metavar='FILE', help='write the figures here too')
+    for command in (op, model, train, sparsity, predict):
+        command.add_argument('--overwrite', action='store_true', help='replace the file of --json if it exists')
     for command in (op, model, train, sparsity, report):
         command.add_argument('--device', default='cpu', help='cpu or cuda')
     return parser.parse_args(argv)
@@ -97,6 +99,9 @@ def main(argv: list[str]) -> int:
     """Run; 0 when the figures stand, 1 when the gate stopped them."""
     args = vars(parse_args(argv))
     what = args.pop('what')
+    if args.get('json') is not None:
+        claim_file(args['json'], args['overwrite'])
+    args.pop('overwrite', None)
     try:
         if what == 'predict':
             predict(**args, command=shlex.join(['python', 'tools/analysis_tools/benchmark.py', *argv]))
@@ -143,7 +148,7 @@ def predict(*, json: Path | None, out: Path | None, device: str | None, command:
     from pelk_mm.benchmarks.predict import report
 
     if out is not None:
-        check_folder(out)
+        claim_folder(out, overwrite=True)  # the page is this tool's own
     machine = describe_machine(check_device(device or 'cpu'))
     found = report.predictions()
     measured = {} if device is None else report.measure(check_device(device))
@@ -157,12 +162,6 @@ def predict(*, json: Path | None, out: Path | None, device: str | None, command:
     write_files(files)
 
 
-def check_folder(out: Path) -> None:
-    """Raise ValueError where ``--out`` is a file."""
-    if out.exists() and not out.is_dir():
-        raise ValueError(f'--out must be a folder, but {out} is a file')
-
-
 def write_report(
     *, out: Path, quick: bool, parts: list[str], dtype: str | None, device: torch.device, command: str
 ) -> None:
@@ -172,7 +171,7 @@ def write_report(
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
         raise ValueError(f'--parts must be some of {", ".join(PARTS)}, but got {", ".join(unknown)}')
-    check_folder(out)
+    claim_folder(out, overwrite=True)  # its pages and tables are this tool's own
     changes = {} if dtype is None else {'dtype': DTYPES[dtype]}
     if dtype == 'fp64' and 'nets' in parts:
         raise ValueError('--dtype fp64 is for convolutions: nets run in fp32, bf16 or fp16; add --parts op sweeps')

@@ -18,8 +18,7 @@ from pelk_mm.analysis.counting.complexity import Complexity
 from pelk_mm.analysis.counting.count_config import count_config
 from pelk_mm.engine.config import load_config
 from pelk_mm.utils.cli import KeyValueAction, run_tool
-from pelk_mm.utils.errors import OutputError
-from pelk_mm.utils.files import DISK_FULL, write_text_atomic
+from pelk_mm.utils.files import claim_file, write_files
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:
@@ -32,6 +31,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument('--deploy', action='store_true', help='count the deployed form, branches and norms merged')
     parser.add_argument('--json', metavar='FILE', help='write the counts here too')
+    parser.add_argument('--overwrite', action='store_true', help='replace the file if it exists')
     parser.add_argument(
         '--cfg-options', nargs='+', action=KeyValueAction, metavar='KEY=VALUE', help='settings to change in the config'
     )
@@ -41,8 +41,8 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> None:
     """Count, print, and write where asked."""
     args = parse_args(argv)
-    if args.json and Path(args.json).is_dir():
-        raise OutputError(f'--json {args.json} cannot be written: it is a folder')
+    if args.json:
+        claim_file(args.json, args.overwrite, [args.config])
     cfg = load_config(args.config, args.cfg_options)
     counted = count_config(cfg, args.shape, args.sparsity, args.deploy)
     how = 'as built' if args.sparsity is None else f"by the paper's convention at sparsity {args.sparsity:g}"
@@ -57,12 +57,7 @@ def main(argv: Sequence[str]) -> None:
             'sparsity': args.sparsity,
             'deploy': args.deploy,
         }
-        try:
-            write_text_atomic(args.json, json.dumps(report, indent=2) + '\n')
-        except OSError as error:
-            if error.errno in DISK_FULL:
-                raise
-            raise OutputError(f'--json {args.json} cannot be written: {error.strerror}') from error
+        write_files({Path(args.json): json.dumps(report, indent=2) + '\n'})
 
 
 def print_counts(counted: Complexity) -> None:

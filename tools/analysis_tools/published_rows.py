@@ -11,7 +11,7 @@ import early_signals  # noqa: F401
 
 from pelk_mm.analysis.counting.published_rows import published_table
 from pelk_mm.utils.cli import run_tool
-from pelk_mm.utils.files import write_table
+from pelk_mm.utils.files import around_table, write_table
 
 
 def main(argv: Sequence[str]) -> None:
@@ -20,6 +20,8 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument('--configs', type=Path, default=ROOT / 'configs', help='folder (default: that of this project)')
     parser.add_argument('--page', type=Path, help='replace the table on this page: docs/paper/published_rows.md')
     args = parser.parse_args(argv)
+    if args.page is not None:
+        around_table(args.page)
     table = published_table(args.configs)
     print(table)
     if args.page is not None:

@@ -12,6 +12,7 @@ from pelk_mm.analysis.scores.untrained import save_untrained
 from pelk_mm.engine.config import load_config
 from pelk_mm.utils.cli import run_tool
 from pelk_mm.utils.errors import naming
+from pelk_mm.utils.files import claim_file
 
 
 def main(argv: list[str]) -> None:
@@ -20,10 +21,12 @@ def main(argv: list[str]) -> None:
     parser.add_argument('config', help='config file')
     parser.add_argument('out', help='checkpoint to write')
     parser.add_argument('--seed', type=int, default=0, help='of the initialisation (default: %(default)s)')
+    parser.add_argument('--overwrite', action='store_true', help='replace the file if it exists')
     args = parser.parse_args(argv)
+    out = claim_file(args.out, args.overwrite, [args.config])
     cfg = load_config(args.config)
     with naming(f'the model of {args.config}'):
-        save_untrained(cfg, args.out, args.seed)
+        save_untrained(cfg, out, args.seed)
 
 
 if __name__ == '__main__':

@@ -17,6 +17,7 @@ from pelk_mm.utils.errors import (
     DataError,
     naming,
 )
+from pelk_mm.utils.files import atomic_path, claim_file
 
 
 def main(argv: list[str]) -> None:
@@ -26,6 +27,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument('predictions', help='folder that tools/test.py CONFIG CHECKPOINT --out FOLDER wrote')
     parser.add_argument('--untrained', help='such a folder, written by the untrained net (see save_untrained.py)')
     parser.add_argument('--sheet', help='PNG to write: image, truth and prediction side by side')
+    parser.add_argument('--overwrite', action='store_true', help='replace the sheet if it exists')
     parser.add_argument('--images', type=int, default=6, help='rows of the sheet (default: %(default)s)')
     parser.add_argument(
         '--cfg-options', nargs='+', action=KeyValueAction, metavar='KEY=VALUE', help='changes to the config'
@@ -36,6 +38,8 @@ def main(argv: list[str]) -> None:
         raise ConfigError(f'config {args.config} is not for segmentation: default_scope={cfg.get("default_scope")!r}')
     if args.images < 1:
         raise ConfigError(f'--images must be at least 1, got {args.images}')
+    if args.sheet:
+        claim_file(args.sheet, args.overwrite, [args.config])
     check_data(cfg, ('train_dataloader', 'test_dataloader'))
     with naming('the data sets'):
         train = LabelledImages(cfg.train_dataloader.dataset)
@@ -43,8 +47,8 @@ def main(argv: list[str]) -> None:
     try:
         print(report(train, test, args.predictions, args.untrained))
         if args.sheet:
-            Path(args.sheet).parent.mkdir(parents=True, exist_ok=True)
-            test.sheet(args.predictions, args.images).save(args.sheet)
+            with atomic_path(args.sheet) as partial:
+                test.sheet(args.predictions, args.images).save(partial, format='PNG')
             print(f'pictures: {args.sheet}')
     except (FileNotFoundError, ValueError) as error:
         raise DataError(str(error)) from error

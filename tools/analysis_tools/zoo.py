@@ -23,7 +23,7 @@ from pelk_mm.benchmarks.zoo.measure import choose, count_zoo, time_zoo
 from pelk_mm.benchmarks.zoo.table import render_zoo
 from pelk_mm.utils.cli import run_tool
 from pelk_mm.utils.errors import ConfigError
-from pelk_mm.utils.files import write_table
+from pelk_mm.utils.files import around_table, write_table
 
 
 def main(argv: Sequence[str]) -> int:
@@ -38,6 +38,8 @@ def main(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     if args.only and args.page is not None:
         raise ConfigError('--only leaves networks out and --page lists all: pass one of them')
+    if args.page is not None:
+        around_table(args.page)
     entries = choose(args.only)
     try:
         device = check_device(args.device)

@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
-from mmengine.runner.checkpoint import save_checkpoint
+
+from ...utils.files import save_atomic
 
 
 def save_untrained(cfg: Config, path: str | Path, seed: int = 0) -> None:
@@ -17,10 +18,12 @@ def save_untrained(cfg: Config, path: str | Path, seed: int = 0) -> None:
         cfg: Has ``model`` and ``default_scope``.
         path: The checkpoint to write; folders are made.
         seed: Of the initialisation. The generators of the caller are left as they were.
+
+    Raises:
+        SaveError: The file cannot be written.
     """
     with torch.random.fork_rng(), DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         torch.manual_seed(seed)
         model = MODELS.build(cfg.model)
         model.init_weights()
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    save_checkpoint({'state_dict': model.state_dict(), 'meta': {'seed': seed}}, str(path))
+    save_atomic(path, {'state_dict': model.state_dict(), 'meta': {'seed': seed}})

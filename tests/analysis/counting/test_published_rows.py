@@ -179,7 +179,7 @@ def test_writing_the_table(tmp_path):
     with pytest.raises(OutputError, match='has no place for the table'):
         write_table(page, 'new')
     assert page.read_text() == 'no marks'
-    with pytest.raises(OutputError, match='cannot be rewritten'):
+    with pytest.raises(OutputError, match='absent.md cannot be read'):
         write_table(tmp_path / 'absent.md', 'new')
 
 
