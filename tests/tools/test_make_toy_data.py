@@ -34,5 +34,5 @@ def test_errors_are_one_line(tmp_path, capsys):
         assert capsys.readouterr().err == message + '\n'
         assert not (tmp_path / 'toy').exists()
     # A device is no folder, whoever runs the test.
-    assert run('/dev/null/toy') == 1
+    assert run('/dev/null/toy') == 2
     assert capsys.readouterr().err == 'error: cannot write to /dev/null/toy: Not a directory\n'
