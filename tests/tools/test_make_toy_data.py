@@ -35,4 +35,4 @@ def test_errors_are_one_line(tmp_path, capsys):
         assert not (tmp_path / 'toy').exists()
     # A device is no folder, whoever runs the test.
     assert run('/dev/null/toy') == 2
-    assert capsys.readouterr().err == 'error: cannot write to /dev/null/toy: Not a directory\n'
+    assert capsys.readouterr().err == 'error: /dev/null/toy cannot be written: /dev/null is not a folder\n'
