@@ -53,10 +53,11 @@ train() {
 }
 
 score() { # NAME CHECKPOINT
-  logged "score_$1" "$PYTHON" tools/test.py "$CONFIG" "$2" --work-dir "$OUT/$1" --out "$OUT/$1/predictions"
+  logged "score_$1" "$PYTHON" tools/test.py "$CONFIG" "$2" --work-dir "$OUT/$1" --out "$OUT/$1/predictions" \
+    --overwrite
 }
 score_untrained() {
-  logged untrained "$PYTHON" tools/analysis_tools/save_untrained.py "$CONFIG" "$OUT/untrained/start.pth"
+  logged untrained "$PYTHON" tools/analysis_tools/save_untrained.py "$CONFIG" "$OUT/untrained/start.pth" --overwrite
   score untrained "$OUT/untrained/start.pth"
 }
 
@@ -94,7 +95,7 @@ score_both
 
 say "4 of 4: painting"
 logged report "$PYTHON" tools/analysis_tools/segmentation_report.py "$CONFIG" "$OUT/test/predictions" \
-  --untrained "$OUT/untrained/predictions" --sheet "$OUT/predictions.png"
+  --untrained "$OUT/untrained/predictions" --sheet "$OUT/predictions.png" --overwrite
 sed -n '/ images, /,/^pixel accuracy/p' "$OUT/logs/report.log"
 say "done: $(minutes $set_up) to set up, $(minutes $((SECONDS - started - set_up))) to draw, train, score and paint"
 say "picture: $(realpath -- "$OUT/predictions.png")"
