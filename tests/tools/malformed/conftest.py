@@ -1,16 +1,12 @@
 """What every malformed input must meet: one clear line, the right status, and nothing lost, removed, run or left."""
 
-import contextlib
 import os
 import re
-import signal
 from pathlib import Path
 
 import pytest
+from refusal import CANARY, HANGS_AFTER, content, ending
 from tool_runner import run
-
-HANGS_AFTER = 300  # seconds, far beyond what any case takes on a machine under load
-CANARY = 'this_was_run'
 
 
 @pytest.fixture
@@ -47,35 +43,6 @@ def refuse(monkeypatch, capsys):
         assert not Path(CANARY).exists()
 
     return refused
-
-
-@contextlib.contextmanager
-def ending(seconds):
-    """Fail what takes longer."""
-
-    def fail(*_):
-        raise AssertionError(f'no end after {seconds} s')
-
-    before = signal.signal(signal.SIGALRM, fail)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def content():
-    """Every file and link below the working directory, and what it holds."""
-    found = {}
-    for folder, _, names in os.walk('.'):
-        for name in names:
-            path = os.path.join(folder, name)
-            if os.path.islink(path):
-                found[path] = os.readlink(path)
-            elif os.path.isfile(path) and name != '.lock':
-                found[path] = Path(path).read_bytes()
-    return found
 
 
 @pytest.fixture

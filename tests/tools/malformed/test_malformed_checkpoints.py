@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import CANARY
+from refusal import CANARY
 from tool_runner import run
 from toy_task import CONFIG
 
