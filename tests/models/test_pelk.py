@@ -332,7 +332,7 @@ def test_never_replaces_another_packages_class():
         ({'conv_ratio': 0.01}, 'leaves none to convolve'),
         ({'pos_embed': 'both'}, "pos_embed must be 'visible', 'bias' or None, but got 'both'"),
         ({'norm_cfg': {'type': 'LN'}}, "type of norm_cfg must be one of 'LN2d', 'BN', 'SyncBN', but got 'LN'"),
-        ({'drop_path_rate': 1.0}, r'drop_prob must be in \[0, 1\)'),
+        ({'drop_path_rate': 1.0}, 'drop_path_rate must be below 1, but got 1.0'),
     ],
 )
 def test_bad_arguments(kwargs, message):
