@@ -53,8 +53,8 @@ class PeLK(LargeKernelBackbone):
         norm_cfg: LayerNorm of stem, blocks, downsampling and outputs.
         branch_norm_cfg: BatchNorm behind each convolution branch: 'BN' or 'SyncBN'.
         act_cfg: Activation of the blocks.
-        **kwargs: ``drop_path_rate``, ``layer_scale_init_value``, ``out_indices``, ``frozen_stages``, ``norm_eval``,
-            ``gap_before_final_norm``, ``with_cp``, ``init_cfg`` of :class:`LargeKernelBackbone`.
+        **kwargs: ``strides``, ``drop_path_rate``, ``layer_scale_init_value``, ``out_indices``, ``frozen_stages``,
+            ``norm_eval``, ``gap_before_final_norm``, ``with_cp``, ``init_cfg`` of :class:`LargeKernelBackbone`.
 
     Raises:
         TypeError, ValueError: An argument is outside its choices; the message lists them.

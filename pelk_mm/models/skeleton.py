@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..layers.block import LargeKernelBlock, ResidualBlock
 from ..layers.mixers.base import TokenMixer
 from ..layers.norm import build_norm
+from ..layers.together import keep_together
 from ..utils.checks import check_flag, check_int, check_number, check_odd, check_sequence
 
 #: Smallest image side: the last stage strides by 32.
@@ -27,15 +28,20 @@ class LargeKernelBackbone(BaseModule):
     ConvNeXt: a tuple of outputs, module names ``downsample_layers.{i}``, ``stages.{i}.{j}``, ``norm{i}``.
 
     Args:
-        arch: Name in ``arch_settings``, or ``dict(depths=..., channels=...)`` with four entries each.
+        arch: Name in ``arch_settings``; 'resnet_widths', 256 to 2048 channels as ResNet-50 puts them out, for configs
+            whose channel numbers then stay (no published net); or ``dict(depths=..., channels=...)`` with four entries
+            each.
         in_channels: Channels of the image.
-        width_factor: Multiplies every channel count of ``arch``, truncated.
+        width_factor: Multiplies every channel count of ``arch``, truncated; not those of 'resnet_widths'.
+        strides: Of the stem, 4, and of the downsampling before each further stage, 1 or 2. (4, 2, 1, 1) gives outputs
+            at an eighth of the image, as DeepLab and PSPNet mean it. Kernels keep their size in pixels of the map, so
+            they see half as much of the image for each stride left out; weights fit any strides.
         norm_cfg: Norm of stem, blocks, downsampling and outputs.
         act_cfg: Activation of the blocks.
         drop_path_rate: Stochastic depth of the last block; linear from 0 at the first.
         layer_scale_init_value: Initial layer scale; 0 for none.
         out_indices: Stages whose output is returned, an int or several; negative counts from the end.
-        frozen_stages: How many stages, from the stem on, are frozen and kept in evaluation mode; 0 for none.
+        frozen_stages: How many stages, from the stem on, are frozen and kept in evaluation mode; 0 or -1 for none.
         norm_eval: Keep every BatchNorm in evaluation mode while training.
         gap_before_final_norm: Average each output over its pixels first, (N, C) outputs: for classification.
         with_cp: Recompute blocks in the backward pass to save memory.
@@ -55,6 +61,7 @@ class LargeKernelBackbone(BaseModule):
         in_channels: int = 3,
         *,
         width_factor: float = 1.0,
+        strides: Sequence[int] = (4, 2, 2, 2),
         norm_cfg: Mapping[str, Any],
         act_cfg: Mapping[str, Any],
         drop_path_rate: float = 0.0,
@@ -65,7 +72,13 @@ class LargeKernelBackbone(BaseModule):
         gap_before_final_norm: bool = True,
         with_cp: bool = False,
         init_cfg: Any = None,
+        **unknown: Any,
     ) -> None:
+        if unknown:
+            raise TypeError(
+                f'{type(self).__name__} takes no argument {next(iter(unknown))!r}: in a config that inherits another '
+                'backbone, write _delete_=True beside type to replace it instead of merging the two'
+            )
         super().__init__(init_cfg=init_cfg)
         check_int('in_channels', in_channels, 1)
         check_number('drop_path_rate', drop_path_rate, 0)
@@ -82,8 +95,9 @@ class LargeKernelBackbone(BaseModule):
         self.num_stages = len(self.depths)
         self.in_channels = in_channels
         self.out_indices = self._resolve_out_indices(out_indices)
-        check_int('frozen_stages', frozen_stages, 0, self.num_stages)
-        self.frozen_stages = frozen_stages
+        check_int('frozen_stages', frozen_stages, -1, self.num_stages)
+        self.frozen_stages = max(frozen_stages, 0)
+        self.strides = check_strides(strides)
         self.norm_eval = norm_eval
         self.gap_before_final_norm = gap_before_final_norm
 
@@ -95,7 +109,9 @@ class LargeKernelBackbone(BaseModule):
         self.stages = nn.ModuleList()
         for i, (depth, channels) in enumerate(zip(self.depths, self.channels, strict=True)):
             self.downsample_layers.append(
-                self.build_downsample(self.channels[i - 1], channels) if i else self.build_stem(channels)
+                self.build_downsample(self.channels[i - 1], channels, self.strides[i])
+                if i
+                else self.build_stem(channels)
             )
             self.stages.append(
                 nn.ModuleList(self.build_block(i, block, channels, rates.pop(0)) for block in range(depth))
@@ -128,9 +144,10 @@ class LargeKernelBackbone(BaseModule):
         convolution = nn.Conv2d(self.in_channels, channels, kernel_size=4, stride=4)
         return nn.Sequential(convolution, build_norm(self.norm_cfg, channels))
 
-    def build_downsample(self, in_channels: int, channels: int) -> nn.Sequential:
-        """(N, in_channels, H, W) to (N, channels, H / 2, W / 2), between two stages."""
-        convolution = nn.Conv2d(in_channels, channels, kernel_size=2, stride=2)
+    def build_downsample(self, in_channels: int, channels: int, stride: int = 2) -> nn.Sequential:
+        """(N, in_channels, H, W) to (N, channels, H / stride, W / stride), between two stages."""
+        kind = nn.Conv2d if stride == 2 else _SameSizeConv2d
+        convolution = kind(in_channels, channels, kernel_size=2, stride=stride)
         return nn.Sequential(build_norm(self.norm_cfg, in_channels), convolution)
 
     def build_output_norm(self, channels: int) -> nn.Module:
@@ -148,7 +165,8 @@ class LargeKernelBackbone(BaseModule):
             x: (N, in_channels, H, W), H and W at least 32.
 
         Returns:
-            For each of ``out_indices`` (N, C_i, H / 2^(i+2), W / 2^(i+2)), or (N, C_i) with ``gap_before_final_norm``.
+            For each of ``out_indices`` (N, C_i, H / S_i, W / S_i) with S_i the product of ``strides`` up to i, 4 to 32
+            by default; or (N, C_i) with ``gap_before_final_norm``. One that is not read has gradients of zero.
 
         Raises:
             ValueError: Another shape.
@@ -170,7 +188,7 @@ class LargeKernelBackbone(BaseModule):
                 x = block(x, *extras)
             if i in self.out_indices:
                 outputs.append(self._output(x, getattr(self, f'norm{i}')))
-        return tuple(outputs)
+        return keep_together(tuple(outputs))
 
     def _output(self, x: Tensor, norm: nn.Module) -> Tensor:
         if self.gap_before_final_norm:
@@ -228,8 +246,11 @@ class LargeKernelBackbone(BaseModule):
         self, arch: str | Mapping[str, Sequence[int]], width_factor: float
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
         if isinstance(arch, str):
+            if arch == 'resnet_widths':
+                return (3, 3, 9, 3), (256, 512, 1024, 2048)
             if arch not in self.arch_settings:
-                raise ValueError(f'arch must be one of {", ".join(self.arch_settings)} or a dict, but got {arch!r}')
+                names = ', '.join([*self.arch_settings, 'resnet_widths'])
+                raise ValueError(f'arch must be one of {names} or a dict, but got {arch!r}')
             arch = self.arch_settings[arch]
         if not isinstance(arch, Mapping) or set(arch) != {'depths', 'channels'}:
             raise ValueError(f'arch must be a name or dict(depths=..., channels=...), but got {arch!r}')
@@ -264,6 +285,25 @@ class LargeKernelBackbone(BaseModule):
         if not resolved or len(set(resolved)) < len(resolved):
             raise ValueError(f'out_indices must name at least one stage, none of them twice, but got {out_indices}')
         return resolved
+
+
+class _SameSizeConv2d(nn.Conv2d):
+    """2 x 2 at stride 1, with a row and a column of zeros behind the last: ``padding='same'`` without its warning."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(nn.functional.pad(x, (0, 1, 0, 1)))
+
+
+def check_strides(strides: Sequence[int]) -> tuple[int, ...]:
+    """The stride before each stage.
+
+    Raises:
+        TypeError, ValueError: Not 4 and then three times 1 or 2.
+    """
+    check_sequence('strides', strides)
+    if len(strides) != 4 or strides[0] != 4 or any(stride not in (1, 2) for stride in strides[1:]):
+        raise ValueError(f'strides must be 4 and then three of 1 or 2, but got {strides!r}')
+    return tuple(strides)
 
 
 def check_kernel_sizes(kernel_sizes: Sequence[int]) -> tuple[int, ...]:

@@ -72,9 +72,9 @@ class UniRepBackbone(LargeKernelBackbone):
             build_norm(self.norm_cfg, channels),
         )
 
-    def build_downsample(self, in_channels: int, channels: int) -> nn.Sequential:
-        """(N, in_channels, H, W) to (N, channels, ceil(H / 2), ceil(W / 2)), between two stages."""
+    def build_downsample(self, in_channels: int, channels: int, stride: int = 2) -> nn.Sequential:
+        """(N, in_channels, H, W) to (N, channels, ceil(H / stride), ceil(W / stride)), between two stages."""
         return nn.Sequential(
-            nn.Conv2d(in_channels, channels, kernel_size=3, stride=2, padding=1),
+            nn.Conv2d(in_channels, channels, kernel_size=3, stride=stride, padding=1),
             build_norm(self.norm_cfg, channels),
         )

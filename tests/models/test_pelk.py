@@ -284,7 +284,7 @@ def test_never_replaces_another_packages_class():
 @pytest.mark.parametrize(
     ('kwargs', 'message'),
     [
-        ({'arch': 'huge'}, 'arch must be one of atto, .*tiny, small, base or a dict, but got .huge'),
+        ({'arch': 'huge'}, 'arch must be one of atto, .*tiny, small, base, resnet_widths or a dict, but got .huge'),
         ({'arch': {'depths': (1, 1, 1, 1)}}, r'dict\(depths=..., channels=...\), but got'),
         ({'arch': {'depths': (1, 1), 'channels': (8, 8)}}, 'one entry for each of the 4 stages'),
         (
@@ -303,8 +303,8 @@ def test_never_replaces_another_packages_class():
         ({'central_size': 4, 'grids': ((13,), (11,), (9,), (7,))}, 'central_size must be odd and positive, but got 4'),
         ({'width_factor': 0.01}, 'leaves a stage of .* without channels'),
         ({'branch_norm_cfg': {'type': 'BN', 'track_running_stats': False}}, 'must keep running statistics'),
-        ({'frozen_stages': 5}, 'frozen_stages must be in 0..4, but got 5'),
-        ({'frozen_stages': -1}, 'frozen_stages must be in 0..4, but got -1'),
+        ({'frozen_stages': 5}, 'frozen_stages must be in -1..4, but got 5'),
+        ({'frozen_stages': -2}, 'frozen_stages must be in -1..4, but got -2'),
         (
             {'mixer': 'attention'},
             f"mixer must be one of {', '.join(MIXERS)}, but got 'attention'",

@@ -253,8 +253,8 @@ def test_sync_batch_norm(name):
 @pytest.mark.parametrize(
     ('name', 'kwargs', 'error', 'message'),
     [
-        ('UniRepLKNet', {'arch': 'huge'}, ValueError, 'arch must be one of atto, .*, xlarge or a dict, but got .huge'),
-        ('InceptionNeXt', {'arch': 'nano'}, ValueError, 'arch must be one of atto, tiny, small, base or a dict'),
+        ('UniRepLKNet', {'arch': 'huge'}, ValueError, 'arch must be one of atto, .*, xlarge, resnet_widths or a dict, but got .huge'),
+        ('InceptionNeXt', {'arch': 'nano'}, ValueError, 'arch must be one of atto, tiny, small, base, resnet_widths or a dict'),
         ('UniRepLKNet', {'kernel_sizes': (13, 13, 13, 13)}, TypeError, 'every entry of kernel_sizes must be a seq'),
         (
             'UniRepLKNet',
@@ -280,7 +280,7 @@ def test_sync_batch_norm(name):
         ('RepLK51', {'kernel_sizes': (51, 49, 46, 13)}, ValueError, 'entry of kernel_sizes must be odd .* but got 46'),
         ('SLaK', {'small_kernel': None}, ValueError, "small_kernel must be the stripes' width"),
         ('RepLK51', {'small_kernel': 9}, ValueError, 'small_kernel must be at most kernel_size=7, but got 9'),
-        ('RepLK51', {'mixer': 'dense'}, TypeError, "unexpected keyword argument 'mixer'"),
+        ('RepLK51', {'mixer': 'dense'}, TypeError, "takes no argument 'mixer'"),
         ('InceptionNeXt', {'norm_cfg': {'type': 'LN2d'}}, ValueError, "type of norm_cfg must be 'BN' or 'SyncBN'"),
         ('InceptionNeXt', {'output_norm_cfg': {'type': 'LN'}}, ValueError, 'type of output_norm_cfg must be one of'),
         ('InceptionNeXt', {'branch_ratio': 0.4}, ValueError, r'branch_ratio must be in \(0, 1/3\], but got 0.4'),
