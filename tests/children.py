@@ -17,15 +17,19 @@ _MARK = 'PELK_MM_STARTED_BY_TEST'
 
 @contextmanager
 def default_interrupt():
-    """Let processes started within have the default SIGINT: a shell's background jobs ignore it, and hand that on."""
-    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    if ignored:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # only an ignored signal outlasts the start
+    """Let processes started within have the default SIGINT and SIGHUP.
+
+    A shell's background jobs ignore the first, and what ``nohup`` has started the second; and they hand that on.
+    """
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    ignored = [number for number in handlers if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, handlers[number])  # only an ignored signal outlasts the start
     try:
         yield
     finally:
-        if ignored:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager

@@ -253,8 +253,8 @@ def test_sync_batch_norm(name):
 @pytest.mark.parametrize(
     ('name', 'kwargs', 'error', 'message'),
     [
-        ('UniRepLKNet', {'arch': 'huge'}, ValueError, 'arch must be one of atto, .*, xlarge, resnet_widths or a dict, but got .huge'),
-        ('InceptionNeXt', {'arch': 'nano'}, ValueError, 'arch must be one of atto, tiny, small, base, resnet_widths or a dict'),
+        ('UniRepLKNet', {'arch': 'huge'}, ValueError, 'arch must be one of .*, xlarge, resnet_widths or a dict'),
+        ('InceptionNeXt', {'arch': 'nano'}, ValueError, 'arch must be one of atto, tiny, small, base, resnet_w'),
         ('UniRepLKNet', {'kernel_sizes': (13, 13, 13, 13)}, TypeError, 'every entry of kernel_sizes must be a seq'),
         (
             'UniRepLKNet',
