@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 
+from ..utils.cli import say
 from ..utils.errors import LaunchError, first_names
+from ..utils.processes import local_rank, rank
 
 TELL_EVERY = 15.0  # seconds
 WAIT_AT_MOST = timedelta(minutes=30)
@@ -62,6 +64,30 @@ def meet(
         reason = str(error).split('\n')[0]
         raise LaunchError(f'{what} {number} cannot meet the others at {address}:{port}: {reason}') from error
     return place
+
+
+def meet_processes(timeout: float | None) -> Any:
+    """Wait for the other processes that ``torchrun`` or ``tools/launch.py`` has started; result and errors of ``meet``.
+
+    Args:
+        timeout: Seconds at most; None for 30 minutes.
+    """
+    number, local = rank('pytorch'), local_rank('pytorch')
+
+    def tell(line: str, missing: Sequence[int]) -> None:
+        if local == 0 or number - local in missing:  # the first process of a machine speaks for it, if it is there
+            say(line)
+
+    return meet(
+        'process',
+        number,
+        int(os.environ['WORLD_SIZE']),
+        os.environ['MASTER_ADDR'],
+        int(os.environ['MASTER_PORT']),
+        opens=number == 0 and os.environ.get('TORCHELASTIC_USE_AGENT_STORE') != 'True',
+        tell=tell,
+        at_most=WAIT_AT_MOST if timeout is None else timedelta(seconds=timeout),
+    )
 
 
 class _Waiting:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from .errors import OutputError, SaveError
+from .interrupts import stop_deferred
 
 _PARTIAL = re.compile(r'\..*\.(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{16}\.partial', re.DOTALL)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -84,7 +85,8 @@ def save_atomic(path: str | os.PathLike[str], content: Any) -> None:
     """
     # by way of memory: torch.save turns the errors of a file into ones of its own, without their reason
     buffer = io.BytesIO()
-    torch.save(content, buffer)
+    with stop_deferred():  # broken off, PyTorch's writer would abort the process
+        torch.save(content, buffer)
     try:
         with atomic_path(path) as partial:
             partial.write_bytes(buffer.getbuffer())

@@ -44,6 +44,7 @@ class _Stop:
     """What has been asked of this process: its handlers are the process's own, and so is this."""
 
     number: int | None = None
+    deferred = 0
     since = 0.0
     children_told = False
 
@@ -87,6 +88,22 @@ def raise_if_stopped() -> None:
         raise StopSignalError(_Stop.number)
 
 
+@contextmanager
+def stop_deferred() -> Iterator[None]:
+    """Let a signal that comes inside the block raise behind it: for what must not be broken off in the middle.
+
+    Raises:
+        StopSignalError: Behind the block, if it has ended well.
+    """
+    _Stop.deferred += 1
+    try:
+        yield
+    finally:
+        _Stop.deferred -= 1
+    if not _Stop.deferred:
+        raise_if_stopped()
+
+
 def _caught() -> list[signal.Signals]:
     numbers = [signal.Signals[name] for name in _NAMES if hasattr(signal, name)]
     return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
@@ -95,6 +112,8 @@ def _caught() -> list[signal.Signals]:
 def _on_signal(number: int, frame: FrameType | None) -> None:
     if _Stop.number is None:
         _Stop.number, _Stop.since = number, time.monotonic()
+        if _Stop.deferred:
+            return
         raise StopSignalError(number)
     if time.monotonic() - _Stop.since > PATIENCE:
         sys.stderr.write('interrupted again: stopped at once\n')

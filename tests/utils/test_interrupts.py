@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from pelk_mm.utils.interrupts import StopSignalError, raise_if_stopped, stopped_by, stopping_in_order
+from pelk_mm.utils.interrupts import StopSignalError, raise_if_stopped, stop_deferred, stopped_by, stopping_in_order
 
 
 @pytest.fixture(autouse=True)
@@ -61,3 +61,20 @@ def test_forked_processes_leave_ctrl_c_to_their_parent():
             handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
             os._exit(0 if handlers == (signal.SIG_IGN, signal.SIG_DFL) else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_what_must_not_be_broken_off_is_finished():
+    with stopping_in_order():
+        finished = []
+        with pytest.raises(StopSignalError), stop_deferred():
+            with stop_deferred():
+                os.kill(os.getpid(), signal.SIGINT)
+                finished.append('inner')
+            finished.append('outer')
+        assert finished == ['inner', 'outer']
+    with stopping_in_order():
+        with pytest.raises(ValueError, match='its own'), stop_deferred():
+            os.kill(os.getpid(), signal.SIGINT)
+            raise ValueError('its own')
+        with pytest.raises(StopSignalError):
+            raise_if_stopped()

@@ -117,6 +117,26 @@ def collect_run_state(runner: Any, meta: dict) -> dict[str, Any]:
     return state
 
 
+def demand_training_state(checkpoint: dict, source: str) -> None:
+    """Demand what mmengine resumes from.
+
+    Args:
+        checkpoint: As :func:`~pelk_mm.checkpoints.reading.read_checkpoint` returns it.
+        source: Its name, for the message.
+
+    Raises:
+        CheckpointError: Naming what is not there.
+    """
+    meta = checkpoint.get('meta', {})
+    absent = [key for key in ('epoch', 'iter') if key not in meta]
+    absent += [key for key in ('message_hub', 'optimizer') if key not in checkpoint]
+    if absent:
+        raise CheckpointError(
+            f'checkpoint {source} cannot be resumed: it lacks {", ".join(absent)}. '
+            'To start anew from its weights use --cfg-options load_from=PATH'
+        )
+
+
 def resume_position(checkpoint: dict) -> dict[str, Any]:
     """Pick what a training loop needs to go on from a checkpoint, for this process.
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,19 +26,17 @@ from ...checkpoints.deploy import is_deployed, switch_to_deploy
 from ...checkpoints.loading import find_latest_checkpoint, load_weights, unwrap
 from ...checkpoints.reading import as_checkpoint, read_checkpoint, safe_loading
 from ...checkpoints.schema import check
-from ...utils.cli import say
 from ...utils.errors import CheckpointError, SaveError, naming
 from ...utils.files import DISK_FULL, atomic_path
-from ...utils.interrupts import raise_if_stopped
-from ...utils.processes import local_rank, rank
+from ...utils.interrupts import raise_if_stopped, stop_deferred
 from ...utils.removal import remove_if_unchanged
 from ..config import checkpoint_folders
-from ..meeting import WAIT_AT_MOST, meet
+from ..meeting import meet_processes
 from .checkpoint_hook import SafeCheckpointHook
 from .data_workers import make_workers_tell
 from .loops import ResumableEpochLoop, ResumableIterLoop
 from .run_settings import check_settings, flatten
-from .run_state import KEY, RULE, restore_model_state, resume_position
+from .run_state import KEY, RULE, demand_training_state, restore_model_state, resume_position
 
 _RESUMABLE: dict[Any, Any] = {EpochBasedTrainLoop: ResumableEpochLoop, IterBasedTrainLoop: ResumableIterLoop}
 
@@ -182,7 +178,8 @@ class SafeRunner(Runner):
             return
         target = Path(out_dir, filename)
         try:
-            with atomic_path(target) as partial:
+            # broken off by an exception, PyTorch's writer would abort the process
+            with stop_deferred(), atomic_path(target) as partial:
                 super().save_checkpoint(str(partial.parent), partial.name, *args, **kwargs)
         except OSError as error:
             raise SaveError(self._describe_failed_save('checkpoint', target, error)) from error
@@ -217,7 +214,7 @@ class SafeRunner(Runner):
             # mmengine executes this entry as a Python config when it resumes.
             checkpoint.get('meta', {}).pop('config', None)
         if self._resume and self._starting == 'train':
-            self._demand_training_state(checkpoint, filename)
+            demand_training_state(checkpoint, filename)
             if KEY in checkpoint['meta']:
                 check(checkpoint['meta'][KEY], RULE, f'meta.{KEY}', filename)
             self._compare_settings(checkpoint, filename)
@@ -286,7 +283,7 @@ class SafeRunner(Runner):
             LaunchError: If another process does not come.
         """
         if self.launcher == 'pytorch' and not is_distributed():
-            self._meeting = _meet_others((env_cfg.get('dist_cfg') or {}).get('timeout'))
+            self._meeting = meet_processes((env_cfg.get('dist_cfg') or {}).get('timeout'))
         if self.distributed and not torch.cuda.is_available() and not is_distributed():
             # mmengine's own way selects a GPU first, and fails without one.
             torch.distributed.init_process_group(backend='gloo')
@@ -312,16 +309,6 @@ class SafeRunner(Runner):
         with safe_loading(self.trust_checkpoint):
             return as_checkpoint(CheckpointLoader.load_checkpoint(filename, map_location), filename)
 
-    def _demand_training_state(self, checkpoint: dict, filename: str) -> None:
-        meta = checkpoint.get('meta', {})
-        absent = [key for key in ('epoch', 'iter') if key not in meta]
-        absent += [key for key in ('message_hub', 'optimizer') if key not in checkpoint]
-        if absent:
-            raise CheckpointError(
-                f'checkpoint {filename} cannot be resumed: it lacks {", ".join(absent)}. '
-                'To start anew from its weights use --cfg-options load_from=PATH'
-            )
-
     def _compare_settings(self, checkpoint: dict, filename: str) -> None:
         state = checkpoint['meta'].get(KEY)
         if state is None:
@@ -339,26 +326,6 @@ class SafeRunner(Runner):
         last = self.last_whole_checkpoint()
         kept = f'the last whole checkpoint is {last}; go on from it with --resume' if last else 'none was saved before'
         return f'cannot write {what} {target}: {error.strerror or error}{free}; {kept}'
-
-
-def _meet_others(timeout: float | None) -> Any:
-    """Wait for the other processes that the launcher has started, ``timeout`` seconds at most."""
-    number, local = rank('pytorch'), local_rank('pytorch')
-
-    def tell(line: str, missing: Sequence[int]) -> None:
-        if local == 0 or number - local in missing:  # the first process of a machine speaks for it, if it is there
-            say(line)
-
-    return meet(
-        'process',
-        number,
-        int(os.environ['WORLD_SIZE']),
-        os.environ['MASTER_ADDR'],
-        int(os.environ['MASTER_PORT']),
-        opens=number == 0 and os.environ.get('TORCHELASTIC_USE_AGENT_STORE') != 'True',
-        tell=tell,
-        at_most=WAIT_AT_MOST if timeout is None else timedelta(seconds=timeout),
-    )
 
 
 def build_runner(

@@ -1,8 +1,10 @@
 """Checkpoints stay whole: a full disk, an interruption, rotation and replacement."""
 
 import errno
+import os
 import re
 import resource
+import signal
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from pelk_mm.engine.run_lock import LOCK_NAME
 from pelk_mm.engine.runner.checkpoint_hook import SafeCheckpointHook
 from pelk_mm.utils.errors import InterruptedTrainingError, SaveError
 from pelk_mm.utils.files import atomic_path, save_atomic
+from pelk_mm.utils.interrupts import stopping_in_order
 
 ROTATING = {
     'default_hooks.checkpoint.max_keep_ckpts': 1,
@@ -171,3 +174,20 @@ def test_overwrite_removes_nothing_before_there_is_a_new_checkpoint(toy_config):
     assert Path('work_dirs/toy/epoch_3.pth').read_bytes() == before
     train(toy_config, overwrite=True)
     assert checkpoints() == ['epoch_1.pth', 'epoch_2.pth', 'last_checkpoint']
+
+
+def test_a_signal_while_saving_waits_for_the_whole_checkpoint(toy_config, monkeypatch):
+    """PyTorch's writer, broken off by an exception, aborts the process when it is taken down."""
+    save = torch.save
+
+    def interrupted(content, file, *args, **kwargs):
+        os.kill(os.getpid(), signal.SIGINT)
+        save(content, file, *args, **kwargs)
+
+    monkeypatch.setattr(torch, 'save', interrupted)
+    with (
+        stopping_in_order(),
+        pytest.raises(InterruptedTrainingError, match='the last whole checkpoint is .*epoch_1.pth'),
+    ):
+        train(toy_config)
+    assert read_checkpoint('work_dirs/toy/epoch_1.pth')['meta']['epoch'] == 1
