@@ -63,18 +63,27 @@ def test_forked_processes_leave_ctrl_c_to_their_parent():
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def test_what_must_not_be_broken_off_is_finished():
-    with stopping_in_order():
-        finished = []
-        with pytest.raises(StopSignalError), stop_deferred():
-            with stop_deferred():
-                os.kill(os.getpid(), signal.SIGINT)
-                finished.append('inner')
-            finished.append('outer')
-        assert finished == ['inner', 'outer']
-    with stopping_in_order():
-        with pytest.raises(ValueError, match='its own'), stop_deferred():
+def kill_within(finished):
+    with stop_deferred():
+        with stop_deferred():
             os.kill(os.getpid(), signal.SIGINT)
-            raise ValueError('its own')
+            finished.append('inner')
+        finished.append('outer')
+
+
+def fail_within():
+    with stop_deferred():
+        os.kill(os.getpid(), signal.SIGINT)
+        raise ValueError('its own')
+
+
+def test_what_must_not_be_broken_off_is_finished():
+    finished = []
+    with stopping_in_order(), pytest.raises(StopSignalError):
+        kill_within(finished)
+    assert finished == ['inner', 'outer']
+    with stopping_in_order():
+        with pytest.raises(ValueError, match='its own'):
+            fail_within()
         with pytest.raises(StopSignalError):
             raise_if_stopped()
