@@ -10,9 +10,9 @@ import sys
 
 
 def _end(number: int, _: object) -> None:
-    stopped_by = getattr(sys.modules.get('pelk_mm.utils.interrupts'), 'stopped_by', None)
-    if stopped_by is not None and stopped_by() is not None:
-        return  # the tool is ending on an earlier one, and has said so
+    has_ended = getattr(sys.modules.get('pelk_mm.utils.interrupts'), 'has_ended', None)
+    if has_ended is not None and has_ended():
+        return  # on an earlier signal, and the tool has said so
     words = {'SIGTERM': 'terminated', 'SIGHUP': 'hung up'}  # as pelk_mm.utils.interrupts has them
     os.write(2, f'{words.get(signal.Signals(number).name, "interrupted")}\n'.encode())
     os._exit(128 + number)

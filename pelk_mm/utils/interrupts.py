@@ -44,6 +44,7 @@ class _Stop:
     """What has been asked of this process: its handlers are the process's own, and so is this."""
 
     number: int | None = None
+    has_ended = False
     deferred = 0
     since = 0.0
     children_told = False
@@ -69,13 +70,20 @@ def stopping_in_order() -> Iterator[None]:
     try:
         yield
     finally:
+        _Stop.has_ended = _Stop.number is not None  # first: the handlers from before may ask
         for number, handler in before.items():
             signal.signal(number, handler)
+        _Stop.number = None
 
 
 def stopped_by() -> StopSignalError | None:
-    """The signal that has come inside :func:`stopping_in_order`, or None."""
+    """The signal that has come inside this :func:`stopping_in_order`, or None; outside of one always None."""
     return None if _Stop.number is None else StopSignalError(_Stop.number)
+
+
+def has_ended() -> bool:
+    """Whether the last :func:`stopping_in_order` was left because of a signal: the process ends, and has said so."""
+    return _Stop.has_ended
 
 
 def raise_if_stopped() -> None:

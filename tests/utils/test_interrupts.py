@@ -5,7 +5,14 @@ import signal
 
 import pytest
 
-from pelk_mm.utils.interrupts import StopSignalError, raise_if_stopped, stop_deferred, stopped_by, stopping_in_order
+from pelk_mm.utils.interrupts import (
+    StopSignalError,
+    has_ended,
+    raise_if_stopped,
+    stop_deferred,
+    stopped_by,
+    stopping_in_order,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +89,10 @@ def test_what_must_not_be_broken_off_is_finished():
     with stopping_in_order(), pytest.raises(StopSignalError):
         kill_within(finished)
     assert finished == ['inner', 'outer']
+    assert has_ended()
+    with stop_deferred():  # outside, what has come before is over
+        assert stopped_by() is None
+    raise_if_stopped()
     with stopping_in_order():
         with pytest.raises(ValueError, match='its own'):
             fail_within()
