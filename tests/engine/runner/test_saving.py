@@ -181,7 +181,7 @@ def test_a_signal_while_saving_waits_for_the_whole_checkpoint(toy_config, monkey
     save = torch.save
 
     def interrupted(content, file, *args, **kwargs):
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
         save(content, file, *args, **kwargs)
 
     monkeypatch.setattr(torch, 'save', interrupted)
