@@ -31,7 +31,7 @@ def check_categories(dataset: Any, loader: str) -> None:
         DataError: If a number is not finite, a class is no category, the orders differ, annotations use an undeclared
             category, or a training set keeps no annotation.
     """
-    if not _reads_as_coco(dataset):
+    if not reads_as_coco(type(dataset)):
         return
     file, classes = str(dataset.ann_file), list(dataset.metainfo['classes'])
     boxes = {key: len(images) for key, images in dataset.cat_img_map.items() if images}
@@ -128,12 +128,11 @@ def _check_names(classes: list[str], categories: dict[int, str], file: str) -> N
         )
 
 
-def _reads_as_coco(dataset: Any) -> bool:
+def reads_as_coco(kind: type) -> bool:
     """Tell ``CocoDataset`` and its children from those, like LVIS's, that read their files in another way."""
-    method = getattr(type(dataset), 'load_data_list', None)
+    method = getattr(kind, 'load_data_list', None)
     return any(
-        base.__name__ == 'CocoDataset' and base.__dict__.get('load_data_list') is method
-        for base in type(dataset).__mro__
+        base.__name__ == 'CocoDataset' and base.__dict__.get('load_data_list') is method for base in kind.__mro__
     )
 
 

@@ -4,10 +4,12 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
+from .coco import reads_as_coco
 from .walk import datasets_below, parts_of
 
 
@@ -38,9 +40,12 @@ def explain(cfg: Config, loader: str, error: Exception) -> str | None:
                     'takes the folders for the classes'
                 )
     for _, dataset in datasets_below(cfg.get(loader), loader):
-        listing = _listing(dataset)
-        if listing.suffix == '.json' and os.path.isfile(listing) and (fault := _fault_of_coco(listing)) is not None:
-            return f'{listing} ({loader}) {fault}'
+        kind, listing = _kind(dataset), _listing(dataset)
+        # others keep other content in their JSON, and what failed may be anything
+        if isinstance(kind, type) and reads_as_coco(kind) and os.path.isfile(listing):
+            fault = _fault_of_coco(listing)
+            if fault is not None:
+                return f'{listing} ({loader}) {fault}'
     return None
 
 
@@ -112,10 +117,14 @@ def _count_folders(folder: Path) -> int:
     return sum(child.is_dir() for child in folder.iterdir())
 
 
-def _classes(dataset: Mapping) -> list[str]:
+def _kind(dataset: Mapping) -> Any:
     kind = dataset['type']
     if isinstance(kind, str):
         with DATASETS.switch_scope_and_registry(None) as registry:  # that of the config's default_scope
             kind = registry.get(kind)
-    meta = {**getattr(kind, 'METAINFO', {}), **(dataset.get('metainfo') or {})}
+    return kind
+
+
+def _classes(dataset: Mapping) -> list[str]:
+    meta = {**getattr(_kind(dataset), 'METAINFO', {}), **(dataset.get('metainfo') or {})}
     return list(dataset.get('classes') or meta.get('classes') or ())

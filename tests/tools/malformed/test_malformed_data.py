@@ -164,3 +164,11 @@ def test_inputs_to_predict_on(seg, data, refuse, image, words, status):
     shutil.copy('data/images/0.jpg', 'cut.jpg')
     cut(Path('cut.jpg'))
     refuse(words, 'predict.py', 'seg.py', 'seg.pth', image, '--out-dir', 'out', status=status)
+
+
+def test_json_of_another_format_is_not_blamed(data, refuse):
+    """mmengine's own format has no list of images; what is wrong here is the pipeline."""
+    (data / 'list.json').write_text(json.dumps({'metainfo': {}, 'data_list': []}))
+    options = ['dataset.type=BaseDetDataset', 'dataset.ann_file=list.json', 'dataset.pipeline.0.type=NoTransform']
+    names = [f'train_dataloader.{option}' for option in options]
+    refuse('NoTransform', 'train.py', 'det.py', '--cfg-options', *names)
