@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .backends import layout_library, layout_reference, triton_layout, triton_layout_support
+from .backends import layout_autograd, layout_library, layout_reference, triton_layout, triton_layout_support  # noqa: F401
 from .backends.choice import preference, warn_once
 from .tracing import autocast_active, compiling, exporting
 
@@ -64,7 +64,7 @@ def to_planes(x: Tensor, channels: int) -> Tensor:
     """
     _check(x, channels)
     if refusal(x, x.shape[1], channels) is None:
-        return torch.ops.pelk_mm.to_planes(x, channels, compute_dtype(x))
+        return layout_autograd.to_planes(x, channels, compute_dtype(x))
     return layout_reference.to_planes(x, channels, compute_dtype(x))
 
 
@@ -86,7 +86,7 @@ def open_block(x: Tensor, channels: int) -> tuple[Tensor, Tensor, Tensor]:
     """
     _check(x, channels)
     if refusal(x, x.shape[1], channels) is None:
-        return layout_library.OpenBlock.apply(x, channels, compute_dtype(x))
+        return layout_autograd.OpenBlock.apply(x, channels, compute_dtype(x))
     return layout_reference.to_planes(x, channels, compute_dtype(x)), x[:, channels:], x
 
 
@@ -121,8 +121,7 @@ def join_norm(
         raise ValueError(f'width must be at least the {channels} channels, but got {width}')
     dtype = compute_dtype(passed)
     if width <= triton_layout.padded(channels) and refusal(passed, channels, mixed.shape[1], mixed.dtype) is None:
-        statistics = torch.is_grad_enabled() and any(t.requires_grad for t in (mixed, passed, weight, bias))
-        return torch.ops.pelk_mm.join_norm(mixed, passed, weight, bias, eps, dtype, width, statistics)[0]
+        return layout_autograd.join_norm(mixed, passed, weight, bias, eps, dtype, width)
     return layout_reference.join_norm(mixed, passed, weight, bias, eps, dtype, width)
 
 

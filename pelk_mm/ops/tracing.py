@@ -6,6 +6,9 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+#: Tensors that no subclass's dispatch is behind.
+PLAIN_TENSORS = (Tensor, torch.nn.Parameter)
+
 
 def compiling() -> bool:
     """Whether torch.compile or torch.export is taking a graph, in which a log line or a kept tensor has no place."""
@@ -33,6 +36,24 @@ def is_fixed(size: int) -> bool:
 def being_recorded(x: Tensor) -> bool:
     """Whether a graph is being taken, in which a kept tensor would be a constant, or a transform is active."""
     return compiling() or torch.jit.is_tracing() or transform_refusal() is not None or capturing()
+
+
+def is_watched(*tensors: Tensor | None) -> bool:
+    """Whether torch has to see a call as one op: for a graph, transform, dispatch mode, subclass or meta tensor."""
+    return (
+        compiling()
+        or torch.jit.is_tracing()
+        or transform_refusal() is not None
+        or torch._C._len_torch_dispatch_stack() > 0
+        or not all(tensor is None or _is_plain(tensor) for tensor in tensors)
+    )
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor is what a kernel can read: no subclass, no vector of cotangents (``is_grads_batched``)."""
+    return (
+        type(tensor) in PLAIN_TENSORS and not tensor.is_meta and not torch._C._functorch.is_legacy_batchedtensor(tensor)
+    )
 
 
 def capturing() -> bool:

@@ -208,7 +208,7 @@ def page(
     found: Mapping[str, tuple[Case, Prediction]], measured: Mapping[str, float], command: str, versions: str
 ) -> str:
     """``docs/benchmarks/predicted.md``."""
-    proof = 'unless it says measured' if measured else 'no GPU has run these kernels yet'
+    proof = 'unless it says measured' if measured else '[what a GPU took](gpu.md) is another page'
     low, high = ([1e3 * CONVNEXT_RANGE[mode][end] for mode in CONVNEXT] for end in (0, 1))
     return f"""# Predicted times on an H100
 

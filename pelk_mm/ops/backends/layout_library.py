@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import triton_layout
+from . import layout_autograd, triton_layout
 
 to_planes = torch.library.custom_op(
     'pelk_mm::to_planes', mutates_args=(), schema='(Tensor input, int channels, ScalarType dtype) -> Tensor'
@@ -98,70 +98,19 @@ def _(
     )
 
 
-class OpenBlock(torch.autograd.Function):
-    """x to its first channels as planes, its other channels and itself; backward adds the three gradients in one pass.
-
-    The last two are views of x: an op of ``torch.library`` could not give them.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, channels: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        """(N, C, H, W) to (N, channels, H, W) contiguous in ``dtype``, (N, C - channels, H, W), (N, C, H, W)."""
-        ctx.shape, ctx.channels, ctx.dtype = x.shape, channels, x.dtype
-        ctx.set_materialize_grads(False)
-        return torch.ops.pelk_mm.to_planes(x, channels, dtype), x[:, channels:], x.view_as(x)
-
-    @staticmethod
-    def backward(
-        ctx: Any, planes: Tensor | None, passed: Tensor | None, residual: Tensor | None
-    ) -> tuple[Tensor | None, None, None]:
-        """The gradient of x, channels-last, in its dtype; None where none of the three has come."""
-        if planes is None and passed is None and residual is None:
-            return None, None, None
-        grad = torch.ops.pelk_mm.open_block_backward(planes, passed, residual, ctx.shape, ctx.channels, ctx.dtype)
-        return grad, None, None
-
-
-def _keep_shape(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    input, ctx.channels, _ = inputs
-    ctx.shape, ctx.dtype = input.shape, input.dtype
-
-
-def _planes_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-    return torch.ops.pelk_mm.open_block_backward(grad, None, None, ctx.shape, ctx.channels, ctx.dtype), None, None
-
-
-def _keep_rows(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    mixed, passed, weight, *_ = inputs
-    _, mean, rstd = output
-    ctx.mark_non_differentiable(mean, rstd)
-    ctx.save_for_backward(mixed, passed, weight, mean, rstd)
-
-
-def _norm_gradients(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-    mask = ctx.needs_input_grad[:4]
-    grads = torch.ops.pelk_mm.join_norm_backward(grad, *ctx.saved_tensors, mask)
-    return *(result if needed else None for result, needed in zip(grads, mask, strict=True)), None, None, None, None
-
-
 def _refuse_vmap(info: Any, in_dims: Any, *args: Any) -> Any:
     raise RuntimeError('torch.vmap cannot map over this op: fold the mapped dimension into the batch')
 
 
-def _keep_nothing(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    pass
-
-
-def _refuse_second_derivatives(ctx: Any, *grads: Tensor) -> Any:
-    raise RuntimeError(
-        "gradients of this block's layout ops cannot be differentiated again (create_graph=True): "
-        "call pelk_mm.ops.set_backend('dense')"
-    )
-
-
-torch.library.register_autograd('pelk_mm::to_planes', _planes_gradient, setup_context=_keep_shape)
-torch.library.register_autograd('pelk_mm::join_norm', _norm_gradients, setup_context=_keep_rows)
+torch.library.register_autograd(
+    'pelk_mm::to_planes', layout_autograd.planes_gradients, setup_context=layout_autograd.keep_shape
+)
+torch.library.register_autograd(
+    'pelk_mm::join_norm', layout_autograd.norm_gradients, setup_context=layout_autograd.keep_rows
+)
 for _name in ('open_block_backward', 'join_norm_backward'):
-    torch.library.register_autograd(f'pelk_mm::{_name}', _refuse_second_derivatives, setup_context=_keep_nothing)
+    torch.library.register_autograd(
+        f'pelk_mm::{_name}', layout_autograd.refuse_second_derivatives, setup_context=layout_autograd.keep_nothing
+    )
 for _name in ('to_planes', 'join_norm'):
     torch.library.register_vmap(f'pelk_mm::{_name}', _refuse_vmap)

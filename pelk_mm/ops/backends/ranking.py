@@ -1,6 +1,6 @@
 """Which back-end is the fastest for a call, and why.
 
-On a CPU read off ``tools/analysis_tools/benchmark.py op``. On CUDA nothing is measured yet: there the order follows the
+Read off ``tools/analysis_tools/benchmark.py op``; on CUDA at K = 51 (``docs/benchmarks/gpu.md``), and elsewhere by the
 operations and bytes that each formulation needs (``docs/ops/how_computed.md``).
 """
 
@@ -34,11 +34,11 @@ def ranking(problem: Problem) -> list[tuple[str, str]]:
 def _on_cuda(problem: Problem, taps: int) -> list[tuple[str, str]]:
     if taps < FEWEST_TAPS_CUDA:
         return [('dense', f'fewer than {FEWEST_TAPS_CUDA} taps reach across the map')]
-    ranked = [('triton', f'{FEWEST_TAPS_CUDA} taps or more, not measured yet')]
+    ranked = [('triton', f'{FEWEST_TAPS_CUDA} taps or more')]
     if problem.input.dtype not in TRITON_DTYPES:
         ranked = []
     if taps >= FEWEST_TAPS_CUDA_FFT:
-        ranked.append(('fft', f'{FEWEST_TAPS_CUDA_FFT} taps or more, not measured yet'))
+        ranked.append(('fft', f'{FEWEST_TAPS_CUDA_FFT} taps or more'))
     return [*ranked, ('dense', 'too few taps for transforms')]
 
 

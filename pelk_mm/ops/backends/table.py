@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from ..segments import Segments
+from . import opaque
 
 #: (input, weight (C, 1, r, c), row segments, column segments, bias (C,) or (C, H, W) or None[, tables]) to output.
 Forward = Callable[..., Tensor]
@@ -52,7 +52,6 @@ class Backend:
         forward: Computes the output.
         backward: Computes the gradients of ``forward``; None where torch's autograd sees into it.
         refusal: The reason why a problem cannot be served, or None where it can.
-        run: What serves a call: ``forward`` itself, or the op ``pelk_mm::shared_conv2d`` around it and ``backward``.
         tables: Makes, or looks up, constants of a kernel on a device; None where there are none. An op must not keep
             tensors that it allocates, which may lie in a CUDA graph's memory: these are its inputs.
     """
@@ -61,8 +60,13 @@ class Backend:
     forward: Forward
     backward: Backward | None
     refusal: Callable[[Problem], str | None]
-    run: Forward
     tables: Tables | None = None
+
+    def run(self, input: Tensor, weight: Tensor, rows: Segments, columns: Segments, bias: Tensor | None) -> Tensor:
+        """Serve a call; arguments as ``forward``. Gradients are ``backward``'s, else those that autograd finds."""
+        if self.backward is None:
+            return self.forward(input, weight, rows, columns, bias)
+        return opaque.run(self, input, weight, rows, columns, bias)
 
     def can_run(self, problem: Problem, raise_error: bool = False) -> bool:
         """Whether this back-end serves ``problem``; with ``raise_error`` a refusal is a RuntimeError."""
@@ -91,15 +95,4 @@ def register(
     """
     if name in BACKENDS:
         raise ValueError(f'name must be new, but a back-end {name!r} is registered already')
-    run = forward if backward is None else partial(_run_op, backend=name)
-    BACKENDS[name] = Backend(name, forward, backward, refusal, run, tables)
-
-
-def _run_op(
-    input: Tensor, weight: Tensor, rows: Segments, columns: Segments, bias: Tensor | None, backend: str
-) -> Tensor:
-    # by torch's name for the op: its implementation looks up this table, so that table cannot import it
-    make_tables = BACKENDS[backend].tables
-    tables = None if make_tables is None else make_tables(rows, columns, input.device)
-    output: Tensor = torch.ops.pelk_mm.shared_conv2d.default(input, weight, rows, columns, bias, backend, tables)
-    return output
+    BACKENDS[name] = Backend(name, forward, backward, refusal, tables)

@@ -41,7 +41,7 @@ def forward(
     if output.numel() == 0:
         return output
     own = Tables.of(tables, rows, columns, *input.shape[2:])
-    kept = weight[:, :, own.row_axis.kept, own.column_axis.kept]
+    kept = own.kept(weight)
     if _takes_maps(input):
         kernel = expand(kept, own.row_axis.sizes, own.column_axis.sizes)
         _correlate_maps(aligned(input.contiguous()), kernel, bias, output)
@@ -72,12 +72,16 @@ def _weight_gradient(
     input: Tensor, grad: Tensor, weight: Tensor, rows: Segments, columns: Segments, tables: Tensor | None
 ) -> Tensor:
     assert tables is not None
+    if input.numel() == 0:
+        return torch.zeros_like(weight)
+    own = Tables.of(tables, rows, columns, *input.shape[2:])
+    formulation = triton_bands if triton_bands.serves(input) else triton_rows
+    shares = formulation.weight_gradient(row_major(input), grad, own)
+    found = shares.sum((0, 1)).to(weight.dtype).unsqueeze(1)
+    if found.shape == weight.shape:
+        return found
     result = torch.zeros_like(weight)
-    if input.numel() > 0:
-        own = Tables.of(tables, rows, columns, *input.shape[2:])
-        formulation = triton_bands if triton_bands.serves(input) else triton_rows
-        shares = formulation.weight_gradient(row_major(input), grad, own)
-        result[:, 0, own.row_axis.kept, own.column_axis.kept] = shares.sum((0, 1)).to(weight.dtype)
+    own.kept(result).copy_(found)
     return result
 
 

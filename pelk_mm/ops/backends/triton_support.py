@@ -9,6 +9,7 @@ from importlib.util import find_spec
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 from ..segments import Segments
 from ..tracing import capturing, is_fixed, transform_refusal
@@ -102,7 +103,9 @@ def settled(key: tuple[Hashable, ...], attempt: Callable[[], str | None]) -> str
     if times and time.monotonic() - when < RETRY_AFTER * 2 ** min(times - 1, 6):
         return reason
     try:
-        _verdicts[key] = attempt()
+        # hooks of its own keep what a trial saves from those of the call around it, a checkpoint's for one
+        with saved_tensors_hooks(_same, _same):
+            _verdicts[key] = attempt()
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever breaks in Triton, its compiler or the driver: other back-ends serve the call
@@ -110,6 +113,10 @@ def settled(key: tuple[Hashable, ...], attempt: Callable[[], str | None]) -> str
         _failures[key] = time.monotonic(), times + 1, f'Triton failed on a trial: {text.splitlines()[0]}'
         return _failures[key][2]
     return _verdicts[key]
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def _compile(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..arguments import without_autocast
 from ..segments import Reachable, Segments, reachable
 
 #: Rows and columns of the largest block that a band has in memory, and rows of a block that follows it.
@@ -17,6 +18,10 @@ BAND_DTYPES = (torch.bfloat16, torch.float16)
 
 #: Tables that are on a device already.
 _kept: dict[tuple[Segments, Segments, torch.device], Tensor] = {}
+#: Those taken apart for maps of a size: to do so takes longer than a small map's kernels.
+_apart: dict[tuple[Segments, Segments, torch.device, int, int], Tables] = {}
+#: So many sizes are kept; images of every size must not fill the memory.
+MOST_SIZES = 4096
 
 
 def tables_of(rows: Segments, columns: Segments, device: torch.device) -> Tensor:
@@ -27,7 +32,8 @@ def tables_of(rows: Segments, columns: Segments, device: torch.device) -> Tensor
     """
     key = rows, columns, device
     if key not in _kept:
-        with torch.inference_mode(False), torch.no_grad():
+        # made on the CPU, where its autocast would refuse bands of two half-precision types
+        with torch.inference_mode(False), torch.no_grad(), without_autocast('cpu'):
             starts = [first - sum(rows) // 2 for first in accumulate(rows[:-1], initial=0)]
             row_table = torch.tensor([starts, rows], dtype=torch.int32).T.flatten()
             scales = torch.tensor([0.5 ** (size - 1).bit_length() for size in rows])
@@ -70,9 +76,27 @@ class Tables(NamedTuple):
     firsts: tuple[int, int, int]
     """The first row segment, column segment and lag that reach."""
 
+    def kept(self, weight: Tensor) -> Tensor:
+        """Of (C, 1, rows, columns) the segments that reach."""
+        if weight.shape[2:] == (len(self.row_axis.sizes), len(self.column_axis.sizes)):
+            return weight
+        return weight[:, :, self.row_axis.kept, self.column_axis.kept]
+
     @classmethod
     def of(cls, tables: Tensor, rows: Segments, columns: Segments, height: int, width: int) -> Tables:
-        """Those in the tensor that :func:`tables_of` made, for maps of a size."""
+        """Those in the tensor that :func:`tables_of` made, for maps of a size; kept for that very tensor."""
+        if _kept.get((rows, columns, tables.device)) is not tables:  # a copy of a graph's, say
+            return cls._of(tables, rows, columns, height, width)
+        key = rows, columns, tables.device, height, width
+        if key not in _apart:
+            if len(_apart) >= MOST_SIZES:
+                _apart.clear()
+            with torch.inference_mode(False), torch.no_grad():
+                _apart[key] = cls._of(tables, rows, columns, height, width)
+        return _apart[key]
+
+    @classmethod
+    def _of(cls, tables: Tensor, rows: Segments, columns: Segments, height: int, width: int) -> Tables:
         row_axis, column_axis = reachable(rows, height), reachable(columns, width)
         origin, length = _band_place(rows)
         band = len(rows) * 8 * length  # two of them in half precision

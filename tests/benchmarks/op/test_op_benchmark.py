@@ -25,7 +25,7 @@ def small(monkeypatch):
 
 
 def replace_backend(monkeypatch, name, run):
-    monkeypatch.setitem(choice.BACKENDS, name, dataclasses.replace(choice.BACKENDS[name], run=run))
+    monkeypatch.setitem(choice.BACKENDS, name, dataclasses.replace(choice.BACKENDS[name], forward=run, backward=None))
 
 
 def install(monkeypatch, name, **contents):

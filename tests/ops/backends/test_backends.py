@@ -5,8 +5,9 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
-from pelk_mm.ops import available_backends, depthwise_conv2d, set_backend
+from pelk_mm.ops import SharingGrid, available_backends, depthwise_conv2d, peripheral_conv2d, set_backend
 from pelk_mm.ops.backends import choice, triton_start, triton_support
 from pelk_mm.ops.backends.choice import Problem, choose_backend
 from pelk_mm.ops.backends.dense import depthwise_dense
@@ -179,6 +180,21 @@ def test_a_trial_that_raises_is_made_again_later(fresh_trial, monkeypatch):
     monkeypatch.setattr(launch, 'forward', lambda input, weight, *args: depthwise_dense(input, weight, *args[:3]))
     monkeypatch.setattr(launch, 'backward', lambda *args: (None, None))
     assert fresh_trial() is None
+
+
+@pytest.mark.parametrize('use_reentrant', [True, False])
+def test_a_trial_within_a_checkpoint_is_no_part_of_it(fresh_trial, use_reentrant):
+    """It happens in the first of two forward passes, which must save as many tensors as the second."""
+    pytest.importorskip('triton', reason='triton is not installed')
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'  # interpreted there
+    x, weight = (torch.randn(1, *size, device=device, requires_grad=True) for size in ((1, 6, 7), (3, 3)))
+
+    def convolve(x, weight):
+        return peripheral_conv2d(x, weight, SharingGrid((2, 1, 2)), backend='triton')
+
+    checkpoint(convolve, x, weight, use_reentrant=use_reentrant).sum().backward()
+    assert triton_support._verdicts
+    assert x.grad.isfinite().all()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pelk_mm.ops import SharingGrid, available_backends, depthwise_conv2d, peripheral_conv2d, set_backend
 from pelk_mm.ops.backends import dense, fft
@@ -58,9 +59,24 @@ def test_a_new_back_end_can_be_preferred_and_refuses(toy):
         depthwise_conv2d(x, weight[..., 1:-1], backend='toy')
 
 
-def test_an_op_runs_with_gradients_alone(toy):
-    opaque = BACKENDS['toy'].backward is not None
-    assert (BACKENDS['toy'].run is BACKENDS['toy'].forward) != opaque
+class Names(TorchDispatchMode):
+    """What torch dispatches."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+def test_who_watches_sees_an_op_where_gradients_are_a_back_ends_own(toy):
+    x, weight = torch.rand(1, 2, 9, 8), torch.rand(2, 1, 5, 5)
+    with Names() as watching:
+        watched = depthwise_conv2d(x, weight, backend='toy')
+    torch.testing.assert_close(watched, depthwise_conv2d(x, weight, backend='toy'))
+    assert ('pelk_mm::shared_conv2d' in watching.names) == (BACKENDS['toy'].backward is not None)
 
 
 def test_names_are_new():

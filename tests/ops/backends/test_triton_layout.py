@@ -1,5 +1,7 @@
 """The Triton kernels between rows and planes against float64: on a GPU where there is one, else interpreted."""
 
+import math
+
 import pytest
 import torch
 from torch.autograd import forward_ad
@@ -52,14 +54,14 @@ def run(function, tensors, cotangent):
     return {'output': out, **dict(zip(('d_mixed', 'd_passed', 'd_weight', 'd_bias'), grads, strict=True))}
 
 
-def check(ours, stock, exact):
-    """At most twice the largest error of stock torch in the same dtypes, or a rounding."""
+def check(ours, stock, exact, terms=0.0):
+    """At most twice the largest error of stock torch in the same dtypes, or a rounding of the value or of ``terms``."""
     for name, value in exact.items():
         assert ours[name].dtype == stock[name].dtype
         if not value.numel():
             continue
-        floor = torch.finfo(ours[name].dtype).eps * value.abs().max()
-        limit = 2 * torch.maximum((stock[name].double() - value).abs().max(), floor)
+        floor = torch.finfo(ours[name].dtype).eps * max(value.abs().max().item(), terms)
+        limit = 2 * max((stock[name].double() - value).abs().max().item(), floor)
         error = (ours[name].double() - value).abs().max()
         assert error <= limit, f'{name}: {error:.1e} above {limit:.1e}'
 
@@ -84,7 +86,7 @@ def test_join_norm(shape, g, dtype):
     ours = run(lambda *t: join_norm(*t, 1e-6, width), tensors, cotangent)
     stock = run(stock_join_norm(dtype, width), tensors, cotangent)
     exact = run(stock_join_norm(torch.float64, width), [t.double() for t in tensors], cotangent.double())
-    check(ours, stock, exact)
+    check(ours, stock, exact, cotangent.abs().max().item())  # of few channels, the terms of a gradient nearly cancel
     assert not ours['output'][..., shape[1] :].any()
     assert ours['output'].is_contiguous()
     assert ours['d_mixed'].is_contiguous()
@@ -110,7 +112,8 @@ def test_a_large_mean_does_not_cancel():
     cotangent = draw(1, 4, 5, 40, seed=7)
     ours = run(lambda *t: join_norm(*t, 1e-6), tensors, cotangent)
     stock = run(stock_join_norm(FLOAT32, 40), tensors, cotangent)
-    check(ours, stock, run(stock_join_norm(torch.float64, 40), [t.double() for t in tensors], cotangent.double()))
+    exact = run(stock_join_norm(torch.float64, 40), [t.double() for t in tensors], cotangent.double())
+    check(ours, stock, exact, 1000 * math.log2(40) / 2)  # roundings of a sum of 40 such values, in any order
 
 
 @pytest.mark.parametrize('dtype', DTYPES, ids=str)

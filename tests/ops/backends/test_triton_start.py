@@ -10,7 +10,7 @@ from pelk_mm.ops.backends.triton_start import INTERPRETER, Hardware, hardware_of
 pytest.importorskip('triton', reason='triton is not installed')
 
 SEGMENTS = SharingGrid.exponential(51).sizes
-
+DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 
 H100 = Hardware((9, 0), 132)
 
@@ -83,7 +83,7 @@ def test_a_plan_ends_with_its_context():
 def test_the_op_keeps_no_tensor_of_its_own(monkeypatch):
     """Within a CUDA graph's capture a tensor that the op allocated and kept would be given to others."""
     grid = SharingGrid.exponential(27)
-    x, weight = torch.randn(1, 1, 6, 6), torch.randn(1, grid.num_segments, grid.num_segments)
+    x, weight = (torch.randn(1, *size, device=DEVICE) for size in ((1, 6, 6), (grid.num_segments, grid.num_segments)))
     tables = triton_tables.tables_of(grid.sizes, grid.sizes, x.device)
     assert triton_tables.tables_of(grid.sizes, grid.sizes, x.device) is tables
     peripheral_conv2d(x, weight, grid, backend='triton')  # the trial has its own
@@ -98,14 +98,34 @@ def test_the_op_keeps_no_tensor_of_its_own(monkeypatch):
     assert list(triton_tables._kept) == kept
 
 
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16], ids=str)
+def test_tables_can_be_made_under_autocast(dtype, monkeypatch):
+    monkeypatch.setattr(triton_tables, '_kept', {})
+    with torch.autocast('cpu', dtype):
+        made = triton_tables.tables_of(SEGMENTS, SEGMENTS, torch.device('cpu'))
+    triton_tables._kept.clear()
+    assert torch.equal(made, triton_tables.tables_of(SEGMENTS, SEGMENTS, torch.device('cpu')))
+
+
+def test_tables_are_taken_apart_once():
+    tables = triton_tables.tables_of(SEGMENTS, SEGMENTS, torch.device('cpu'))
+    arguments = SEGMENTS, SEGMENTS, 30, 20
+    first = triton_tables.Tables.of(tables, *arguments)
+    assert triton_tables.Tables.of(tables, *arguments) is first
+    # of a tensor that is another's, nothing is kept
+    other = triton_tables.Tables.of(tables.clone(), *arguments)
+    assert other is not first
+    assert torch.equal(other.row_table, first.row_table)
+
+
 def test_a_compiled_graph_takes_the_tables_as_constants():
     grid = SharingGrid.exponential(27)
 
     def function(x, weight):
         return peripheral_conv2d(x, weight, grid, backend='triton')
 
-    x = torch.randn(1, 2, 9, 7, requires_grad=True)
-    weight = torch.randn(2, grid.num_segments, grid.num_segments, requires_grad=True)
+    x = torch.randn(1, 2, 9, 7, device=DEVICE, requires_grad=True)
+    weight = torch.randn(2, grid.num_segments, grid.num_segments, device=DEVICE, requires_grad=True)
     compiled = torch.compile(function, backend='aot_eager', fullgraph=True, dynamic=False)
     results = [torch.autograd.grad(f(x, weight).square().sum(), (x, weight)) for f in (function, compiled)]
     for eager, graph in zip(*results, strict=True):
