@@ -13,7 +13,7 @@ __version__ = '0.1.0'
 
 # Import name -> (first version of the range, first version after it).
 TESTED: dict[str, tuple[str, str]] = {
-    'torch': ('2.5', '2.12'),
+    'torch': ('2.1', '2.12'),
     'mmengine': ('0.10', '0.11'),
     'mmcv': ('2.1', '2.4'),
     'mmseg': ('1.2', '1.5'),
@@ -21,8 +21,8 @@ TESTED: dict[str, tuple[str, str]] = {
     'mmpretrain': ('1.1', '1.4'),
 }
 
-# The first torch whose `torch.library` can register the ops of this package (`register_vmap`).
-FIRST_TORCH = '2.5'
+# The oldest torch for which upstream's mmcv and all toolboxes exist together.
+FIRST_TORCH = '2.1'
 
 # One import name comes from several distributions: upstream OpenMMLab's and OneDL's.
 DISTRIBUTIONS: dict[str, tuple[str, ...]] = {

@@ -56,12 +56,12 @@ def test_every_tested_package_has_distributions_and_an_ordered_range():
 
 
 def test_one_warning_names_every_package_outside_its_range(monkeypatch):
-    set_versions(monkeypatch, {'torch': '2.4.1', 'mmcv': '2.4.0', 'mmdet': '3.3.0'})
+    set_versions(monkeypatch, {'torch': '2.0.1', 'mmcv': '2.4.0', 'mmdet': '3.3.0'})
     with pytest.warns(UserWarning, match='not tested with') as caught:
         warn_untested_versions()
     assert len(caught) == 1
     message = str(caught[0].message)
-    assert 'torch 2.4.1 (tested: >=2.5, <2.12)' in message
+    assert 'torch 2.0.1 (tested: >=2.1, <2.12)' in message
     assert 'mmcv 2.4.0 (tested: >=2.1, <2.4)' in message
     assert 'mmdet' not in message
 
@@ -94,7 +94,7 @@ def test_missing_mmengine_gives_the_install_command(monkeypatch):
         require_mmengine()
 
 
-@pytest.mark.parametrize('version', ['1.13.1', '2.4.1+cpu'])
+@pytest.mark.parametrize('version', ['1.13.1', '2.0.1+cpu'])
 def test_an_older_torch_is_refused_with_both_versions(monkeypatch, version):
     require_torch()
     monkeypatch.setitem(sys.modules, 'torch', types.SimpleNamespace(__version__=version))
@@ -105,15 +105,15 @@ def test_an_older_torch_is_refused_with_both_versions(monkeypatch, version):
 
 def test_a_missing_torch_gives_the_install_command(monkeypatch):
     set_versions(monkeypatch, {})
-    with pytest.raises(ImportError, match='needs torch 2.5 or newer, which is not installed: pip install torch'):
+    with pytest.raises(ImportError, match='needs torch 2.1 or newer, which is not installed: pip install torch'):
         require_torch()
 
 
 @pytest.mark.processes
 def test_the_package_refuses_an_older_torch_before_anything_else_fails():
     code = (
-        "import sys, types; sys.modules['torch'] = types.SimpleNamespace(__version__='2.4.1')\n"
+        "import sys, types; sys.modules['torch'] = types.SimpleNamespace(__version__='2.0.1')\n"
         'try:\n    import pelk_mm\nexcept ImportError as error:\n    print(error)'
     )
     done = children.run([sys.executable, '-c', code], cwd=ROOT)
-    assert done.stdout == 'pelk_mm needs torch 2.5 or newer, but found torch 2.4.1\n', done.stderr
+    assert done.stdout == 'pelk_mm needs torch 2.1 or newer, but found torch 2.0.1\n', done.stderr

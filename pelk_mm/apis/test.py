@@ -10,7 +10,6 @@ from ..checkpoints.reading import read_checkpoint, safe_loading
 from ..engine.config import fit_to_device_with_notes, load_config, set_dataloader_defaults, set_work_dir
 from ..engine.launch import check_launch
 from ..engine.runner.runner import build_runner
-from ..engine.switch_to_deploy_hook import SwitchToDeployHook
 from ..preflight.files import check_data
 from ..preflight.loaders import check_loaders
 from ..preflight.settings import check_settings
@@ -73,7 +72,7 @@ def evaluate(
         if out is not None:
             set_out(cfg, out, overwrite, [config, checkpoint])
         if deploy:
-            cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), {'type': SwitchToDeployHook}]
+            cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), {'type': 'pelk_mm.SwitchToDeployHook'}]
         check_vis_backends(cfg)
         check_data(cfg, ['test_dataloader'])
         if '://' not in checkpoint and is_deployed(read_checkpoint(checkpoint, trust=trust_checkpoint)):

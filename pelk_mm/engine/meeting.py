@@ -58,8 +58,8 @@ def meet(
         store = torch.distributed.PrefixStore('pelk_mm', place)
         if store.add(keys[number], 1) > 1:
             raise LaunchError(f'two of the {count} are {what} {number}: each must have a number of its own')
-        while not store.check(keys):
-            waiting.pause([i for i, key in enumerate(keys) if not store.check([key])])
+        while missing := [i for i, key in enumerate(keys) if not store.add(key, 0)]:
+            waiting.pause(missing)
     except (RuntimeError, OSError) as error:  # torch's own errors of networks and stores are RuntimeErrors
         reason = str(error).split('\n')[0]
         raise LaunchError(f'{what} {number} cannot meet the others at {address}:{port}: {reason}') from error

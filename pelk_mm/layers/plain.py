@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from torch import nn
-from torch.nn.modules import module as torch_module
+
+from ..utils.compat import has_global_hooks
 
 _HOOKS = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
 
@@ -12,7 +13,7 @@ def is_untouched(module: nn.Module) -> bool:
     """Whether nothing but its class decides what a call of ``module`` does: no hook, patch or compiled form of it."""
     return not (
         any(getattr(module, name) for name in _HOOKS)
-        or torch_module._has_any_global_hook()
+        or has_global_hooks()
         or 'forward' in vars(module)
         or module._compiled_call_impl is not None
     )

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..utils.compat import autocast_dtype
 from .tracing import autocast_active
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -51,7 +52,7 @@ def autocast(input: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor
     kind = input.device.type if isinstance(input, Tensor) else 'cpu'
     if not autocast_active(kind):
         return input, weight, bias
-    dtype = torch.get_autocast_dtype(kind)
+    dtype = autocast_dtype(kind)
 
     def cast(tensor: Tensor) -> Tensor:
         eligible = isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.dtype != torch.float64

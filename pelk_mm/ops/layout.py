@@ -11,15 +11,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .backends import layout_autograd, layout_library, layout_reference, triton_layout, triton_layout_support  # noqa: F401
+from ..utils import compat
+from .backends import layout_autograd, layout_reference, triton_layout, triton_layout_support
 from .backends.choice import preference, warn_once
 from .tracing import autocast_active, compiling, exporting
+
+if compat.HAS_LIBRARY:
+    from .backends import layout_library  # noqa: F401  (defines the ops)
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
     """What a convolution or linear of ``x`` computes in: autocast's dtype where that is active, else that of ``x``."""
     if autocast_active(x.device.type) and x.is_floating_point() and x.dtype != torch.float64:
-        return torch.get_autocast_dtype(x.device.type)
+        return compat.autocast_dtype(x.device.type)
     return x.dtype
 
 

@@ -6,13 +6,15 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from ..utils import compat
+
 #: Tensors that no subclass's dispatch is behind.
 PLAIN_TENSORS = (Tensor, torch.nn.Parameter)
 
 
 def compiling() -> bool:
     """Whether torch.compile or torch.export is taking a graph, in which a log line or a kept tensor has no place."""
-    return torch.compiler.is_compiling()
+    return compat.is_compiling()
 
 
 def exporting() -> bool:
@@ -39,7 +41,18 @@ def being_recorded(x: Tensor) -> bool:
 
 
 def is_watched(*tensors: Tensor | None) -> bool:
-    """Whether torch has to see a call as one op: for a graph, transform, dispatch mode, subclass or meta tensor."""
+    """Whether torch has to see a call as one op: for a graph, transform, dispatch mode, subclass or meta tensor.
+
+    Raises:
+        RuntimeError: It would have to, but torch is too old for such an op, and would do something else.
+    """
+    if not compat.HAS_LIBRARY:
+        if any(tensor is not None and compat.is_vector_of_cotangents(tensor) for tensor in tensors):
+            raise RuntimeError(
+                f"is_grads_batched=True needs torch 2.5 here, but found {torch.__version__}: name backend='dense', or "
+                'take one gradient at a time'
+            )
+        return False
     return (
         compiling()
         or torch.jit.is_tracing()
@@ -51,9 +64,7 @@ def is_watched(*tensors: Tensor | None) -> bool:
 
 def _is_plain(tensor: Tensor) -> bool:
     """Whether a tensor is what a kernel can read: no subclass, no vector of cotangents (``is_grads_batched``)."""
-    return (
-        type(tensor) in PLAIN_TENSORS and not tensor.is_meta and not torch._C._functorch.is_legacy_batchedtensor(tensor)
-    )
+    return type(tensor) in PLAIN_TENSORS and not tensor.is_meta and not compat.is_vector_of_cotangents(tensor)
 
 
 def capturing() -> bool:
@@ -78,4 +89,4 @@ def transform_refusal() -> str | None:
 def autocast_active(kind: str) -> bool:
     """Whether autocast is active for devices of ``kind``; torch raises for 'meta', which has none."""
     # `torch.amp.is_autocast_available` would answer for every kind, but torch.compile cannot trace it
-    return kind != 'meta' and torch.is_autocast_enabled(kind)
+    return kind != 'meta' and compat.is_autocast_enabled(kind)

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..utils.compat import OutOfMemoryError
+
 #: By the name of a child of the model, in the order they ran: the shapes of the tensors that it has put out.
 Shapes = dict[str, list[tuple[int, ...]]]
 
@@ -54,7 +56,7 @@ def describe_model_error(error: Exception, model: nn.Module, shapes: Shapes) -> 
 def _advise(error: Exception, module: nn.Module, name: str, part: nn.Module, shapes: Shapes) -> str:
     """Say what to change; empty where the error has to speak for itself."""
     text = str(error)
-    if isinstance(error, torch.cuda.OutOfMemoryError):
+    if isinstance(error, OutOfMemoryError):
         free, total = torch.cuda.mem_get_info()
         return f'one or two samples do not fit into this GPU, which has {total / 1e9:.1f} GB, {free / 1e9:.1f} GB free'
     if 'device-side assert' in text:

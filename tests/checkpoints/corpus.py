@@ -35,7 +35,12 @@ def content() -> dict:
         },
         'milestones': Counter({3: 1}),
         'plain': [None, True, 1.5, -1, 1 << 40, b'bytes', {1, 2}, frozenset({3}), torch.Size([1, 2])],
-        'more': (torch.float16, torch.device('cpu'), nn.Parameter(torch.ones(2)), torch.ones(2, dtype=torch.uint16)),
+        'more': (
+            torch.float16,
+            torch.device('cpu'),
+            nn.Parameter(torch.ones(2)),
+            torch.ones(2, dtype=getattr(torch, 'uint16', torch.int16)),
+        ),
         'mask': weight > 3,
         'view': weight[1:, ::2],
     }

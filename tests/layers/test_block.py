@@ -1,5 +1,6 @@
 import copy
 
+import needs
 import pytest
 import torch
 from torch.nn import functional as F
@@ -127,6 +128,7 @@ def test_layer_scale(side):
         torch.testing.assert_close(ours, reference, msg=lambda m, name=name: f'{name}: {m}')
 
 
+@needs.float16_on_cpu
 def test_a_small_layer_scale_survives_float16():
     """1e-6 times a weight is zero in float16."""
     block = make(layer_scale_init_value=1e-6).train()

@@ -11,7 +11,7 @@ from pelk_mm.layers import block as block_module
 from pelk_mm.ops import layout, set_backend
 from pelk_mm.ops.backends import choice
 
-pytest.importorskip('triton', reason='triton is not installed')
+pytest.importorskip('triton', '3.0', 'Triton 3.0 is not installed')
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 CHANNELS = 13

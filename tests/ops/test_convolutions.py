@@ -1,5 +1,6 @@
 """Both public convolutions against an independent formulation, on every back-end."""
 
+import needs
 import pytest
 import torch
 from convolution_cases import GRIDS, assert_same, problem, run
@@ -80,7 +81,7 @@ def test_gradients_of_tall_kernels(backend, dtype, kernel, size):
 
 
 @pytest.mark.parametrize('backend', BACKENDS)
-@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('dtype', [pytest.param(torch.float16, marks=needs.float16_on_cpu), torch.bfloat16])
 @pytest.mark.parametrize('kernel_size', [7, 13, 31])
 @pytest.mark.parametrize('autocast', [False, True])
 def test_gradients_in_half_precision(backend, dtype, kernel_size, autocast):

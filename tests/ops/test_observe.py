@@ -2,6 +2,7 @@
 
 import threading
 
+import needs
 import pytest
 import torch
 
@@ -50,6 +51,7 @@ def test_each_op_reports_a_call_once(name):
         assert torch.equal(a, b)
 
 
+@needs.library
 @pytest.mark.parametrize('autocast', [False, True])
 @pytest.mark.parametrize('device', ['cpu', 'meta'])
 @pytest.mark.parametrize('name', ['depthwise_conv2d', 'peripheral_conv2d', 'shiftwise_conv2d'])
@@ -130,6 +132,7 @@ def test_another_thread_is_not_observed():
     assert [was_inside for _, was_inside in outputs] == [False]
 
 
+@needs.library
 @pytest.mark.slow
 @pytest.mark.parametrize('backend', [b for b in available_backends() if b != 'triton'])
 def test_observers_do_not_reach_into_a_graph(backend):

@@ -2,6 +2,7 @@
 
 from itertools import product
 
+import needs
 import pytest
 import torch
 from torch._subclasses import FakeTensor, FakeTensorMode
@@ -84,6 +85,7 @@ def test_gradcheck(kernel_size, n, backend):
     assert torch.autograd.gradcheck(lambda a, b: shiftwise_conv2d(a, b, *rest, backend=backend), (x, weight))
 
 
+@needs.float16_on_cpu
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_half_precision(dtype):
     args = problem(13, 3, 4, (9, 8), dtype)

@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 
+import needs
 import numpy as np
 import pytest
 import torch
@@ -138,6 +139,7 @@ class CpuAmpOptimWrapper(AmpOptimWrapper):
         self.loss_scaler = torch.amp.GradScaler('cpu', init_scale=scale)
 
 
+@needs.float16_on_cpu
 @pytest.mark.parametrize('fused', [False, True])
 def test_skipped_steps_of_a_loss_scaler_do_not_count(toy, fused):
     optimizer = {'type': 'AdamW', 'lr': 0.01, 'fused': fused}
@@ -153,6 +155,7 @@ def test_skipped_steps_of_a_loss_scaler_do_not_count(toy, fused):
     assert all(value.isfinite().all() for value in runner.model.state_dict().values())
 
 
+@needs.float16_on_cpu
 def test_snip_under_loss_scaling(toy):
     """Scores do not depend on the scale, not even on one that makes gradients overflow at first."""
     torch.manual_seed(3)

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import register_flop_formula
 
-from ...ops.backends import library  # noqa: F401  (defines the ops)
+from ...ops.backends import choice  # noqa: F401  (defines the ops)
+from ...utils.compat import HAS_LIBRARY
 from .op_counter import depthwise_macs
 
 Shape = Sequence[int]
 
 
-@register_flop_formula(torch.ops.pelk_mm.shared_conv2d)
 def shared_conv2d_flops(
     input: Shape, weight: Shape, rows: Sequence[int], columns: Sequence[int], *args: Any, **kwargs: Any
 ) -> int:
@@ -25,7 +25,6 @@ def shared_conv2d_flops(
     return 2 * depthwise_macs(input, (sum(rows), sum(columns)))
 
 
-@register_flop_formula(torch.ops.pelk_mm.shared_conv2d_backward)
 def shared_conv2d_backward_flops(
     grad: Shape,
     input: Shape,
@@ -38,3 +37,8 @@ def shared_conv2d_backward_flops(
 ) -> int:
     """As many for each gradient that is needed as for the output."""
     return sum(mask) * shared_conv2d_flops(input, weight, rows, columns)
+
+
+if HAS_LIBRARY:  # older torch counts what the back-end computes with instead
+    register_flop_formula(torch.ops.pelk_mm.shared_conv2d)(shared_conv2d_flops)
+    register_flop_formula(torch.ops.pelk_mm.shared_conv2d_backward)(shared_conv2d_backward_flops)

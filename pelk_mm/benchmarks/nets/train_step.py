@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...utils.compat import grad_scaler
 from ..harness import GateError, Measured, Variant
 from ..machine import benchmark_settings
 from ..rotation import Rotation
@@ -82,7 +83,7 @@ class TrainStep:
         if compile:
             net.compile()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), 1e-4, weight_decay=0.05)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype == torch.float16)
+        self.scaler = grad_scaler(self.device.type, dtype == torch.float16)
 
     def loss(self) -> Tensor:
         """Cross-entropy on the next batch."""

@@ -15,11 +15,15 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from ...utils.compat import HAS_LIBRARY, outside_graphs
 from ..segments import Segments
 from ..tracing import compiling, exporting
-from . import dense, fft, library, triton_support  # noqa: F401  (they register)
+from . import dense, fft, triton_support  # noqa: F401  (they register)
 from .ranking import ranking
 from .table import BACKENDS, Backend, Problem
+
+if HAS_LIBRARY:
+    from . import library  # noqa: F401  (defines the ops)
 
 logger = logging.getLogger('pelk_mm')
 
@@ -47,6 +51,7 @@ def preference() -> str | None:
     return _preferred or os.environ.get('PELK_MM_BACKEND') or None
 
 
+@outside_graphs
 def depthwise(
     input: Tensor, weight: Tensor, rows: Segments, columns: Segments, bias: Tensor | None, backend: str | None
 ) -> Tensor:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...utils.compat import HAS_LIBRARY, real_of
 from ..segments import Reachable, Segments, expand, pool, reachable
 from ..tracing import transform_refusal
 from ..visible import visibility
@@ -58,6 +59,8 @@ def refusal(problem: Problem) -> str | None:
     """Why the back-end cannot serve ``problem``, or None where it can."""
     if not torch._C.has_spectral:
         return 'this build of torch has no FFT'
+    if problem.input.device.type == 'meta' and not HAS_LIBRARY:
+        return f'shapes without values (meta tensors) need torch 2.5, but found {torch.__version__}'
     if problem.input.device.type == 'mps':
         return 'it sums gradients in float64, which mps lacks'
     return transform_refusal()
@@ -80,7 +83,7 @@ def forward(input: Tensor, weight: Tensor, rows: Segments, columns: Segments, bi
         bias = bias[:, None, None]
     padded = _padded(input, plan)
     for chunk in _chunks(input, padded):
-        images, scale = _apart(input[:, chunk].to(plan.dtype.to_real()))
+        images, scale = _apart(input[:, chunk].to(real_of(plan.dtype)))
         spectrum = torch.fft.fft2(_pack(images, padded))
         spectrum *= _kernel_spectrum(weight[chunk], plan).unsqueeze(1)
         planes = torch.fft.ifft2(spectrum, norm='forward')
@@ -106,12 +109,12 @@ def backward(
         # Both gradients want a conjugate, of the gradient's spectrum or of the kernel's: transforms in the other
         # direction give it without a pass over the planes. Never by the lazy `conj()`: within a TorchDispatchMode, and
         # so within torch.compile, an op's body is run without the dispatch that resolves it.
-        gradient = grad[:, chunk].to(plan.dtype.to_real())
+        gradient = grad[:, chunk].to(real_of(plan.dtype))
         moderate, gradient_power = _moderate(gradient)
         spectrum = torch.fft.ifft2(_pack(moderate, padded), norm='forward')
         if grad_weight is not None:
             # a mean that is large beside what varies would cost its digits: it goes apart, by sums of the gradient
-            values, input_power = _moderate(input[:, chunk].to(plan.dtype.to_real()))
+            values, input_power = _moderate(input[:, chunk].to(real_of(plan.dtype)))
             mean = values.mean((0, 2, 3))[:, None, None]
             images = torch.fft.fft2(_pack(values, padded, mean))
             sums = _segment_sums(images.mul_(spectrum).sum(1), plan)
@@ -169,10 +172,11 @@ def _apart(images: Tensor) -> tuple[Tensor, Tensor | None]:
     finite = peak.isfinite()
     exponent = torch.frexp(peak).exponent.where(finite, 0)
     largest_power = _largest_power(images.dtype)
-    exponent = exponent.clamp(-largest_power, largest_power)
+    # of the images' dtype: torch 2.1 takes powers of two by an integer in float32
+    power = exponent.clamp(-largest_power, largest_power).to(peak.dtype)
     one = torch.ones_like(peak)
-    scale = torch.ldexp(one, exponent).where(peak != 0, 0).where(finite, math.nan)
-    return images.where(finite, 0) * torch.ldexp(one, -exponent), scale
+    scale = torch.ldexp(one, power).where(peak != 0, 0).where(finite, math.nan)
+    return images.where(finite, 0) * torch.ldexp(one, -power), scale
 
 
 def _moderate(images: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -184,8 +188,9 @@ def _moderate(images: Tensor) -> tuple[Tensor, Tensor | None]:
         return images, None
     peak = torch.linalg.vector_norm(images, math.inf, dim=(0, 2, 3))[:, None, None]
     exponent = torch.frexp(peak).exponent.where(peak.isfinite(), 0).clamp(0, _largest_power(images.dtype))
+    power = exponent.to(peak.dtype)  # as above
     one = torch.ones_like(peak)
-    return images * torch.ldexp(one, -exponent), torch.ldexp(one, exponent)
+    return images * torch.ldexp(one, -power), torch.ldexp(one, power)
 
 
 def _largest_power(dtype: torch.dtype) -> int:
@@ -200,7 +205,7 @@ def _pack(images: Tensor, padded: Tensor, mean: Tensor | None = None) -> Tensor:
     """
     padded = padded[: images.shape[1]]
     corners = padded[:, :, : images.shape[2], : images.shape[3]].transpose(0, 1)
-    images = images.to(padded.dtype.to_real())
+    images = images.to(real_of(padded.dtype))
     pairs = len(images) // 2
     even, odd = images[0::2], images[1::2]
     if mean is not None:
@@ -227,7 +232,7 @@ def _unpack(planes: Tensor, out: Tensor, scale: Tensor | None = None, bias: Tens
 
 def _kernel_spectrum(weight: Tensor, plan: _Plan) -> Tensor:
     """Conjugate spectrum (c, n, m), over n m, of the reachable kernels (c, 1, r, k), centred on the origin."""
-    kept = weight[:, 0, plan.rows.kept, plan.columns.kept].to(plan.dtype.to_real())
+    kept = weight[:, 0, plan.rows.kept, plan.columns.kept].to(real_of(plan.dtype))
     n, m = plan.period
     if plan.tabled:
         row_table, column_table = plan.tables(plan.dtype)

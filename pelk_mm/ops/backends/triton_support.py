@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable
 from functools import partial
+from importlib import metadata
 from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from ...utils.compat import OutOfMemoryError
 from ..segments import Segments
 from ..tracing import capturing, is_fixed, transform_refusal
 from . import triton_launch
@@ -20,6 +22,8 @@ from .triton_start import hardware_of, interpreting, planned
 from .triton_tables import has_tables, tables_of
 from .triton_tiles import precision
 
+#: Bounds the registers of a thread, and has the interpreter's and the compiler's forms that the kernels use.
+LEAST_TRITON = 3
 #: What it computes, and how far its trial may lie from float64, over the largest value. TF32 has ten bits.
 DTYPES = {torch.float32: 5e-3, torch.float16: 5e-3, torch.bfloat16: 3e-2}
 #: Products in bfloat16 and TF32 need tensor cores of this generation.
@@ -106,7 +110,7 @@ def settled(key: tuple[Hashable, ...], attempt: Callable[[], str | None]) -> str
         # hooks of its own keep what a trial saves from those of the call around it, a checkpoint's for one
         with saved_tensors_hooks(_same, _same):
             _verdicts[key] = attempt()
-    except torch.OutOfMemoryError:
+    except OutOfMemoryError:
         raise
     except Exception as error:  # whatever breaks in Triton, its compiler or the driver: other back-ends serve the call
         text = str(error).strip() or type(error).__name__
@@ -147,6 +151,9 @@ def _try(device: torch.device, dtype: torch.dtype) -> str | None:
     """Run every kernel once on a small problem and compare: what is missing or broken shows only when they run."""
     if find_spec('triton') is None:
         return 'triton is not installed'
+    found = metadata.version('triton')
+    if int(found.split('.')[0]) < LEAST_TRITON:
+        return f'it needs Triton {LEAST_TRITON}.0 or newer, which comes with torch 2.4, but found Triton {found}'
     if device.type == 'cuda' and torch.cuda.get_device_capability(device) < LEAST_CAPABILITY:
         name, least = torch.cuda.get_device_name(device), '.'.join(map(str, LEAST_CAPABILITY))
         return f'it needs compute capability {least}, but {name} has less'

@@ -13,7 +13,7 @@ from pelk_mm.ops.backends.triton_start import Hardware, Launch
 from pelk_mm.ops.segments import reachable
 from pelk_mm.utils.errors import ConfigError
 
-pytest.importorskip('triton', reason='triton is not installed')
+pytest.importorskip('triton', '3.0', 'Triton 3.0 is not installed')
 
 CASES = [
     Case.of((64, 46, 56, 56), 51),

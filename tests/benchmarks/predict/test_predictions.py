@@ -8,7 +8,7 @@ import pytest
 from children import run
 from compiled_kernels import MARKS, environment
 
-pytest.importorskip('triton', reason='triton is not installed')
+pytest.importorskip('triton', '3.0', 'Triton 3.0 is not installed')
 
 pytestmark = MARKS
 

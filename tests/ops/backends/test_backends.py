@@ -153,7 +153,7 @@ def fresh_trial(monkeypatch):
     ],
 )
 def test_a_trial_that_is_wrong_is_a_reason_for_good(fresh_trial, monkeypatch, forward, finding):
-    pytest.importorskip('triton', reason='triton is not installed')
+    pytest.importorskip('triton', '3.0', 'Triton 3.0 is not installed')
     with monkeypatch.context() as patch:
         patch.setattr(triton_support.triton_launch, 'forward', forward)
         patch.setattr(triton_support.triton_launch, 'backward', lambda *args: (None, None))
@@ -162,7 +162,7 @@ def test_a_trial_that_is_wrong_is_a_reason_for_good(fresh_trial, monkeypatch, fo
 
 
 def test_a_trial_that_raises_is_made_again_later(fresh_trial, monkeypatch):
-    pytest.importorskip('triton', reason='triton is not installed')
+    pytest.importorskip('triton', '3.0', 'Triton 3.0 is not installed')
     now, tries = [100.0], []
 
     def forward(*args):
@@ -185,7 +185,7 @@ def test_a_trial_that_raises_is_made_again_later(fresh_trial, monkeypatch):
 @pytest.mark.parametrize('use_reentrant', [True, False])
 def test_a_trial_within_a_checkpoint_is_no_part_of_it(fresh_trial, use_reentrant):
     """It happens in the first of two forward passes, which must save as many tensors as the second."""
-    pytest.importorskip('triton', reason='triton is not installed')
+    pytest.importorskip('triton', '3.0', 'Triton 3.0 is not installed')
     device = 'cuda' if torch.cuda.is_available() else 'cpu'  # interpreted there
     x, weight = (torch.randn(1, *size, device=device, requires_grad=True) for size in ((1, 6, 7), (3, 3)))
 
@@ -200,7 +200,7 @@ def test_a_trial_within_a_checkpoint_is_no_part_of_it(fresh_trial, use_reentrant
 @pytest.fixture
 def sm_90(fresh_trial, monkeypatch):
     """A GPU that compiles nothing; returns a function that says whether a graph is being captured."""
-    pytest.importorskip('triton', reason='triton is not installed')
+    pytest.importorskip('triton', '3.0', 'Triton 3.0 is not installed')
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (9, 0))
     monkeypatch.setattr(triton_start, '_cuda_hardware', lambda device: triton_start.Hardware((9, 0), 132))
     monkeypatch.setattr(torch.cuda, 'device', lambda device: nullcontext())

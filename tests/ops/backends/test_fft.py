@@ -1,5 +1,6 @@
 """The ``fft`` back-end: agreement with the reference, its error, its buffers and its tables."""
 
+import needs
 import pytest
 import torch
 from convolution_cases import GRIDS, assert_same, problem, run
@@ -121,6 +122,7 @@ def test_writes_every_element(monkeypatch):
     assert_same(run(by('fft', grid), tensors), expected)
 
 
+@needs.library
 def test_workspace_is_bounded():
     """46 channels, batch 2, 200x336, K=51: at most 6 times the input's bytes above input and output."""
     grid = GRIDS['51']

@@ -1,5 +1,6 @@
 """The ops as citizens of torch: registration, tracing, transforms, mixed precision, checkpoints, counting."""
 
+import needs
 import pytest
 import torch
 from torch.autograd import forward_ad
@@ -7,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from pelk_mm.ops import SharingGrid, depthwise_conv2d, peripheral_conv2d, visible_sum
+from pelk_mm.utils.compat import HAS_LIBRARY
 
 SEGMENTS = (2, 1, 2)
 GRID = SharingGrid(SEGMENTS)
@@ -45,6 +47,7 @@ def assert_same(actual, expected):
         torch.testing.assert_close(a, b)
 
 
+@needs.library
 @pytest.mark.parametrize('bias', BIASES)
 @pytest.mark.parametrize(
     ('layout', 'dtype'),
@@ -58,6 +61,7 @@ def test_registration(layout, dtype, bias):
     torch.library.opcheck(torch.ops.pelk_mm.shared_conv2d.default, arguments)
 
 
+@needs.library
 @pytest.mark.parametrize('mask', [(True, True), (True, False), (False, True)])
 @pytest.mark.parametrize('layout', ['contiguous', 'channels_last', 'slice'])
 def test_registration_of_the_gradients(layout, mask):
@@ -97,6 +101,7 @@ class Graphs:
         return graph
 
 
+@needs.library
 @pytest.mark.slow
 @pytest.mark.parametrize('compiler', ['aot_eager', 'inductor'])
 def test_compiled_output_and_gradients(compiler):
@@ -109,6 +114,7 @@ def test_compiled_output_and_gradients(compiler):
     assert_same(gradients(compiled, tensors), expected)
 
 
+@needs.library
 @pytest.mark.slow
 @pytest.mark.parametrize(('backend', 'kept'), [('dense', False), ('fft', True), (None, True)])
 def test_compiling_keeps_the_choice_of_back_end(backend, kept):
@@ -122,6 +128,7 @@ def test_compiling_keeps_the_choice_of_back_end(backend, kept):
     assert any('shared_conv2d' in name for name in graphs.names[0]) == kept
 
 
+@needs.library
 @pytest.mark.slow
 @pytest.mark.parametrize('backend', ['dense', 'fft'])
 def test_one_graph_for_maps_of_all_sizes(backend):
@@ -141,6 +148,7 @@ def test_one_graph_for_maps_of_all_sizes(backend):
     assert len(graphs.names) == 1
 
 
+@needs.library
 @pytest.mark.slow
 def test_the_preference_and_the_log_do_not_break_the_graph(monkeypatch):
     torch._dynamo.reset()
@@ -161,6 +169,7 @@ def test_autocast_does_not_reach_into_the_op():
         assert torch.equal(peripheral(x, weight), expected)
 
 
+@needs.library
 @pytest.mark.slow
 def test_compiling_under_autocast():
     torch._dynamo.reset()
@@ -194,6 +203,7 @@ def test_function_transforms(transform):
     torch.testing.assert_close(actual, transform(lambda t: peripheral(t, weight, grid=WIDE, backend='dense'), x))
 
 
+@needs.library
 def test_vmap_over_the_op_itself():
     x, weight = images('contiguous', torch.float64).detach(), draw(5, 1, 3, 3, grad=False)
     op = torch.ops.pelk_mm.shared_conv2d.default
@@ -227,6 +237,24 @@ def test_second_derivatives():
     assert twice('dense')[0].isfinite().all()
 
 
+@pytest.mark.skipif(HAS_LIBRARY, reason='a refusal of torch below 2.5')
+def test_vectors_of_cotangents_are_refused_by_old_torch():
+    x, weight = images('contiguous', torch.float64), draw(5, 3, 3)
+    with pytest.raises(
+        RuntimeError, match=r"is_grads_batched=True needs torch 2.5 here, but found .*: name backend='d"
+    ):
+        torch.autograd.grad(peripheral(x, weight), x, draw(3, 2, 5, 7, 9, seed=4, grad=False), is_grads_batched=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(HAS_LIBRARY, reason='what torch below 2.5 does instead')
+def test_old_torch_compiles_around_the_convolution():
+    x, weight = images('contiguous', torch.float32), draw(5, 3, 3, dtype=torch.float32)
+    compiled = torch.compile(lambda x, w: peripheral(x * 2, w) + 1, backend='eager')
+    assert_same(gradients(compiled, (x, weight)), gradients(lambda x, w: peripheral(x * 2, w) + 1, (x, weight)))
+
+
+@needs.library
 def test_vectors_of_cotangents():
     x, weight = images('contiguous', torch.float64), draw(5, 3, 3)
     cotangents = draw(3, 2, 5, 7, 9, seed=4, grad=False)

@@ -1,5 +1,6 @@
 """A back-end that registers itself serves calls by its name, with gradients of its own or torch's."""
 
+import needs
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -71,6 +72,7 @@ class Names(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@needs.library
 def test_who_watches_sees_an_op_where_gradients_are_a_back_ends_own(toy):
     x, weight = torch.rand(1, 2, 9, 8), torch.rand(2, 1, 5, 5)
     with Names() as watching:

@@ -23,7 +23,7 @@ from pelk_mm.ops.backends import (
 )
 from pelk_mm.ops.segments import reachable
 
-pytest.importorskip('triton', reason='triton is not installed')
+pytest.importorskip('triton', '3.0', 'Triton 3.0 is not installed')
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 FLOAT32, FLOAT16, BFLOAT16 = torch.float32, torch.float16, torch.bfloat16

@@ -9,7 +9,7 @@ from torch.autograd import forward_ad
 from pelk_mm.ops import join_norm, layout, open_block, set_backend, to_planes
 from pelk_mm.ops.backends import choice, layout_reference, triton_layout, triton_support
 
-pytest.importorskip('triton', reason='triton is not installed')
+pytest.importorskip('triton', '3.0', 'Triton 3.0 is not installed')
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 FLOAT32, FLOAT16, BFLOAT16 = torch.float32, torch.float16, torch.bfloat16

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from compiled_kernels import MARKS, compiled_by
 
-pytest.importorskip('triton', reason='triton is not installed')
+pytest.importorskip('triton', '3.0', 'Triton 3.0 is not installed')
 
 pytestmark = MARKS
 

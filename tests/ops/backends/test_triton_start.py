@@ -7,7 +7,7 @@ from pelk_mm.ops import SharingGrid, peripheral_conv2d
 from pelk_mm.ops.backends import triton_launch, triton_tables
 from pelk_mm.ops.backends.triton_start import INTERPRETER, Hardware, hardware_of, planned
 
-pytest.importorskip('triton', reason='triton is not installed')
+pytest.importorskip('triton', '3.0', 'Triton 3.0 is not installed')
 
 SEGMENTS = SharingGrid.exponential(51).sizes
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
