@@ -85,10 +85,6 @@ def norm_gradients(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]
     return *(result if needed else None for result, needed in zip(grads, mask, strict=True)), None, None, None, None
 
 
-def keep_nothing(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    """Of gradients, which cannot be differentiated again."""
-
-
 def refuse_second_derivatives(ctx: Any, *grads: Tensor) -> Any:
     """Raise RuntimeError with what to do instead."""
     raise RuntimeError(

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import layout_autograd, triton_layout
+from . import layout_autograd, opaque, triton_layout
 
 to_planes = torch.library.custom_op(
     'pelk_mm::to_planes', mutates_args=(), schema='(Tensor input, int channels, ScalarType dtype) -> Tensor'
@@ -110,7 +110,7 @@ torch.library.register_autograd(
 )
 for _name in ('open_block_backward', 'join_norm_backward'):
     torch.library.register_autograd(
-        f'pelk_mm::{_name}', layout_autograd.refuse_second_derivatives, setup_context=layout_autograd.keep_nothing
+        f'pelk_mm::{_name}', layout_autograd.refuse_second_derivatives, setup_context=opaque.keep_nothing
     )
 for _name in ('to_planes', 'join_norm'):
     torch.library.register_vmap(f'pelk_mm::{_name}', _refuse_vmap)
