@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -77,6 +78,16 @@ def check_cfg(argument: str, cfg: object) -> None:
     """Raise TypeError unless ``cfg`` is a dict."""
     if not isinstance(cfg, Mapping):
         raise TypeError(f"{argument} must be a dict such as dict(type='BN'), but got {cfg!r}")
+
+
+def warn_of_batch_norm(network: str, norm_cfg: Mapping[str, Any]) -> None:
+    """Give a ``UserWarning`` where ``norm_cfg``, such as one that a ResNet's config leaves behind, names a BatchNorm."""
+    if isinstance(norm_cfg, Mapping) and norm_cfg.get('type') in ('BN', 'SyncBN'):
+        warnings.warn(
+            f'norm_cfg={dict(norm_cfg)} replaces the LayerNorms of {network} by BatchNorm: leave it out to keep them '
+            "(the BatchNorms behind convolutions are branch_norm_cfg's)",
+            stacklevel=2,
+        )
 
 
 def check_branch_norm_cfg(

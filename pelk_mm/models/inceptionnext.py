@@ -40,6 +40,7 @@ class InceptionNeXt(LargeKernelBackbone):
         TypeError, ValueError: An argument is outside its choices; the message lists them.
     """
 
+    has_layer_norms = False
     arch_settings = {
         'atto': {'depths': (2, 2, 6, 2), 'channels': (40, 80, 160, 320)},
         'tiny': {'depths': (3, 3, 9, 3), 'channels': (96, 192, 384, 768)},

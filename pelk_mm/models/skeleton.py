@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..layers.block import LargeKernelBlock, ResidualBlock
 from ..layers.mixers.base import TokenMixer
-from ..layers.norm import build_norm
+from ..layers.norm import build_norm, warn_of_batch_norm
 from ..layers.together import keep_together
 from ..utils.checks import check_flag, check_int, check_number, check_odd, check_sequence
 
@@ -54,6 +54,8 @@ class LargeKernelBackbone(BaseModule):
     arch_settings: Mapping[str, Mapping[str, Sequence[int]]] = {}
     #: Parameters whose name holds one of these get no weight decay, whatever their rank.
     no_weight_decay_keywords: tuple[str, ...] = ()
+    #: Whether ``norm_cfg`` is a LayerNorm's in the published net.
+    has_layer_norms = True
 
     def __init__(
         self,
@@ -102,6 +104,8 @@ class LargeKernelBackbone(BaseModule):
         self.gap_before_final_norm = gap_before_final_norm
 
         self.norm_cfg, self.act_cfg = norm_cfg, act_cfg
+        if self.has_layer_norms:
+            warn_of_batch_norm(type(self).__name__, norm_cfg)
         self._block_args: dict[str, Any] = {'layer_scale_init_value': layer_scale_init_value, 'with_cp': with_cp}
 
         rates = [drop_path_rate * i / max(sum(self.depths) - 1, 1) for i in range(sum(self.depths))]

@@ -1,5 +1,7 @@
 """What a user needs who changes only the backbone and its channel numbers in a config of another one."""
 
+import warnings
+
 import pytest
 import torch
 from torch.nn.parallel import DistributedDataParallel
@@ -36,6 +38,17 @@ def test_leftovers_of_another_backbone(network):
         with pytest.raises(TypeError, match=f"{network.__name__} takes no argument '{name}': .*_delete_=True"):
             network(**SMALL, **{name: 1})
     assert network(**SMALL, frozen_stages=-1).frozen_stages == 0
+
+
+@pytest.mark.parametrize('network', NETWORKS)
+def test_a_norm_left_behind_by_another_backbone_is_named(network):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        network(**SMALL)
+        network(**SMALL, norm_cfg={'type': 'BN', 'requires_grad': True})
+    told = [str(warning.message) for warning in caught if 'leave it out to keep them' in str(warning.message)]
+    assert len(told) == (network is not InceptionNeXt)
+    assert all(f"'requires_grad': True}} replaces the LayerNorms of {network.__name__}" in text for text in told)
 
 
 def test_the_widths_of_a_resnet():
