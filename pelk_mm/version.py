@@ -13,12 +13,12 @@ __version__ = '0.1.0'
 
 # Import name -> (first version of the range, first version after it).
 TESTED: dict[str, tuple[str, str]] = {
-    'torch': ('2.1', '2.12'),
+    'torch': ('2.1', '2.16'),
     'mmengine': ('0.10', '0.11'),
     'mmcv': ('2.1', '2.4'),
     'mmseg': ('1.2', '1.5'),
-    'mmdet': ('3.2', '3.6'),
-    'mmpretrain': ('1.1', '1.4'),
+    'mmdet': ('3.3', '3.6'),
+    'mmpretrain': ('1.2', '1.4'),
 }
 
 # The oldest torch for which upstream's mmcv and all toolboxes exist together.
@@ -41,34 +41,50 @@ def release(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in match.group().split('.')) if match else ()
 
 
+def _distribution(name: str) -> str | None:
+    for distribution in DISTRIBUTIONS[name]:
+        try:
+            metadata.version(distribution)
+        except metadata.PackageNotFoundError:
+            continue
+        return distribution
+    return None
+
+
 def installed_version(name: str) -> str | None:
     """Returns the version of an import name of ``TESTED`` without importing it, or None where it is not installed."""
     version = getattr(sys.modules.get(name), '__version__', None)
     if version is not None:
         return str(version)
-    for distribution in DISTRIBUTIONS[name]:
-        try:
-            return metadata.version(distribution)
-        except metadata.PackageNotFoundError:
-            continue
-    return None
+    distribution = _distribution(name)
+    return None if distribution is None else metadata.version(distribution)
 
 
-def untested_versions() -> list[str]:
-    """Returns one phrase for each installed package outside its tested range, with the version and the range."""
-    phrases = []
+def untested_versions() -> dict[str, str]:
+    """Returns, for each installed package outside its tested range, a phrase with version and range, and a remedy.
+
+    The remedy is what ``pip install`` takes to come within the range.
+    """
+    remedies = {}
     for name, (first, end) in TESTED.items():
         version = installed_version(name)
         if version is not None and not release(first) <= release(version) < release(end):
-            phrases.append(f'{name} {version} (tested: >={first}, <{end})')
-    return phrases
+            remedies[f'{name} {version} (tested: >={first}, <{end})'] = (
+                f'"{_distribution(name) or name}>={first},<{end}"'
+            )
+    return remedies
 
 
 def warn_untested_versions() -> None:
     """Gives one ``UserWarning`` that names every installed package outside its tested range, none if there is none."""
-    phrases = untested_versions()
-    if phrases:
-        warnings.warn(f'pelk_mm {__version__} was not tested with {", ".join(phrases)}.', UserWarning, stacklevel=2)
+    remedies = untested_versions()
+    if remedies:
+        warnings.warn(
+            f'pelk_mm {__version__} was not tested with {", ".join(remedies)}. If something fails, try '
+            f'pip install {" ".join(remedies.values())}',
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def require_torch() -> None:
@@ -81,7 +97,10 @@ def require_torch() -> None:
     if version is None:
         raise ImportError(f'pelk_mm needs torch {FIRST_TORCH} or newer, which is not installed: pip install torch')
     if release(version) < release(FIRST_TORCH):
-        raise ImportError(f'pelk_mm needs torch {FIRST_TORCH} or newer, but found torch {version}')
+        raise ImportError(
+            f'pelk_mm needs torch {FIRST_TORCH} or newer, but found torch {version}: '
+            f'pip install "torch>={FIRST_TORCH}", and an mmcv that was built for it'
+        )
 
 
 def require_mmengine() -> None:

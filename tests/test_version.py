@@ -61,8 +61,9 @@ def test_one_warning_names_every_package_outside_its_range(monkeypatch):
         warn_untested_versions()
     assert len(caught) == 1
     message = str(caught[0].message)
-    assert 'torch 2.0.1 (tested: >=2.1, <2.12)' in message
+    assert 'torch 2.0.1 (tested: >=2.1, <2.16)' in message
     assert 'mmcv 2.4.0 (tested: >=2.1, <2.4)' in message
+    assert message.endswith('try pip install "torch>=2.1,<2.16" "mmcv-lite>=2.1,<2.4"')
     assert 'mmdet' not in message
 
 
@@ -100,7 +101,10 @@ def test_an_older_torch_is_refused_with_both_versions(monkeypatch, version):
     monkeypatch.setitem(sys.modules, 'torch', types.SimpleNamespace(__version__=version))
     with pytest.raises(ImportError) as caught:
         require_torch()
-    assert str(caught.value) == f'pelk_mm needs torch {FIRST_TORCH} or newer, but found torch {version}'
+    assert str(caught.value) == (
+        f'pelk_mm needs torch {FIRST_TORCH} or newer, but found torch {version}: pip install "torch>={FIRST_TORCH}", '
+        'and an mmcv that was built for it'
+    )
 
 
 def test_a_missing_torch_gives_the_install_command(monkeypatch):
@@ -116,4 +120,5 @@ def test_the_package_refuses_an_older_torch_before_anything_else_fails():
         'try:\n    import pelk_mm\nexcept ImportError as error:\n    print(error)'
     )
     done = children.run([sys.executable, '-c', code], cwd=ROOT)
-    assert done.stdout == 'pelk_mm needs torch 2.1 or newer, but found torch 2.0.1\n', done.stderr
+    assert done.stdout.startswith('pelk_mm needs torch 2.1 or newer, but found torch 2.0.1: pip install'), done.stderr
+    assert done.stdout.count('\n') == 1

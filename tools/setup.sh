@@ -23,6 +23,8 @@ unset CDPATH
 ROOT="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 CHECK="$ROOT/tools/check_environment.py"
 LOCK="$ROOT/requirements/lock.txt"
+MMCV_FILE="$ROOT/requirements/mmcv.txt"
+SCRIPT=tools/setup.sh
 UV_VERSION=0.9.5
 USER_CACHE="${XDG_CACHE_HOME:-${HOME:-$ROOT}/.cache}"
 
@@ -38,6 +40,8 @@ die() {
   exit 1
 }
 
+# shellcheck source=tools/setup/environment.sh
+source "$ROOT/tools/setup/environment.sh"
 # shellcheck source=tools/setup/preflight.sh
 source "$ROOT/tools/setup/preflight.sh"
 # shellcheck source=tools/setup/mmcv.sh
@@ -47,7 +51,6 @@ source "$ROOT/tools/setup/mmcv.sh"
 
 # Asks tools/check_environment.py, run by the interpreter $1.
 ask() { "$1" "$CHECK" "${@:2}" ${WITHOUT_OPERATORS:+"$WITHOUT_OPERATORS"}; }
-version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
 is_supported() { [[ "$1" == 3.10 || "$1" == 3.11 || "$1" == 3.12 ]]; }
 
 # Prints the active environment's interpreter where the tested packages import in it.
@@ -72,63 +75,7 @@ active_python() {
   return 1
 }
 
-# Prints an interpreter of a supported version to make the environment with.
-base_python() {
-  local name version found='' names=(python3.11 python3.12 python3.10 python3 python)
-  [[ -z "${PYTHON:-}" ]] || names=("$PYTHON")
-  ! version_of "$VENV/bin/python" >/dev/null || names=("$VENV/bin/python")
-  for name in "${names[@]}"; do
-    version="$(version_of "$name")" || continue
-    if is_supported "$version"; then
-      command -v -- "$name"
-      return 0
-    fi
-    found="$found${found:+, }$name is $version"
-  done
-  die "needs Python 3.10, 3.11 or 3.12 (3.11 is tested), but ${found:-no Python was found}: install python3.11," \
-    "or name one as PYTHON=/path/to/python3.11 bash tools/setup.sh"
-}
-
 # --- Installing -------------------------------------------------------------------------------------------------------
-
-make_venv() {
-  local log="$CACHE/logs/venv.log"
-  if ! version_of "$VENV/bin/python" >/dev/null; then
-    say "making $VENV with $1 ($(version_of "$1"))"
-    "$1" -m venv --clear "$VENV" >"$log" 2>&1 || {
-      rm -f "$VENV/bin/python"
-      die "$1 cannot make virtual environments: install its venv module (Debian, Ubuntu:" \
-        "apt-get install python$(version_of "$1")-venv), or name another Python in PYTHON (log: $log)"
-    }
-  fi
-  "$VENV/bin/python" -m pip --version >/dev/null 2>&1 || "$VENV/bin/python" -m ensurepip >"$log" 2>&1 ||
-    die "no pip in $VENV: remove that folder and run tools/setup.sh again"
-}
-
-# uv, from the index that pip is set to: its cache of unpacked wheels makes a further environment a matter of seconds.
-install_uv() {
-  local log="$CACHE/logs/uv.log" index
-  if [[ -z "${UV_DEFAULT_INDEX:-}${UV_INDEX_URL:-}" ]]; then
-    index="${PIP_INDEX_URL:-$("$VENV/bin/python" -m pip config get global.index-url 2>/dev/null || true)}"
-    [[ -z "$index" ]] || export UV_DEFAULT_INDEX="$index"
-  fi
-  [[ "$("$VENV/bin/uv" --version 2>/dev/null || true)" != "uv $UV_VERSION"* ]] || return 0
-  "$VENV/bin/python" -m pip install --disable-pip-version-check --retries 2 --timeout 20 \
-    "uv==$UV_VERSION" >"$log" 2>&1 || explain_failure 'installing uv' "$log"
-}
-
-install_stack() {
-  local log="$CACHE/logs/stack.log"
-  say 'installing the pinned stack (about 3 GB to download the first time)'
-  "$VENV/bin/uv" pip install --python "$VENV/bin/python" --no-deps -r "$LOCK" 2>&1 | tee "$log" ||
-    explain_failure 'installing the pinned stack' "$log"
-}
-
-stack_id() { cat "$LOCK" "$ROOT/requirements/mmcv.txt" | cksum; }
-
-make_cache() {
-  mkdir -p "$CACHE/wheels" "$CACHE/logs" || die "cannot write to $CACHE: name another place in PELK_MM_CACHE"
-}
 
 install_everything() {
   local base version stale='' started=$SECONDS
@@ -136,7 +83,9 @@ install_everything() {
     die "$VENV holds Python $version, but the stack needs 3.10, 3.11 or 3.12 (3.11 is tested): remove it, or name" \
       "another place in PELK_MM_VENV"
   fi
-  base="$(base_python)"
+  base="$(python_of 3.11 3.12 3.10)" ||
+    die "needs Python 3.10, 3.11 or 3.12 (3.11 is tested), but $base: install python3.11, or name one as" \
+      "PYTHON=/path/to/python3.11 bash tools/setup.sh"
   [[ ! -e "$VENV" || -f "$VENV/pyvenv.cfg" || -z "$(ls -A "$VENV")" ]] ||
     die "$VENV exists and is not a virtual environment: move it away, or name another place in PELK_MM_VENV"
   if must_build "$base"; then check_compiler "$base"; fi
@@ -153,15 +102,8 @@ install_everything() {
     say "the packages are in place after $((SECONDS - started)) s, downloads included"
   fi
   install_mmcv # torch has to be there
-  [[ -z "${PYTHONDONTWRITEBYTECODE:-}" ]] || compile_bytecode
+  compile_bytecode
   stack_id >"$STAMP"
-}
-
-# Where Python is told to keep no bytecode, every start would compile torch and the toolboxes again: twice the time.
-compile_bytecode() {
-  say 'compiling the packages to bytecode once, since PYTHONDONTWRITEBYTECODE is set'
-  # A few packages ship files that are not meant to compile.
-  "$VENV/bin/python" -m compileall -q -j 0 "$VENV/lib" >"$CACHE/logs/bytecode.log" 2>&1 || true
 }
 
 # What is missing besides mmcv's operators.

@@ -81,7 +81,7 @@ def check_cfg(argument: str, cfg: object) -> None:
 
 
 def warn_of_batch_norm(network: str, norm_cfg: Mapping[str, Any]) -> None:
-    """Give a ``UserWarning`` where ``norm_cfg``, such as one that a ResNet's config leaves behind, names a BatchNorm."""
+    """Give a ``UserWarning`` where ``norm_cfg``, such as one left behind by a ResNet's config, names a BatchNorm."""
     if isinstance(norm_cfg, Mapping) and norm_cfg.get('type') in ('BN', 'SyncBN'):
         warnings.warn(
             f'norm_cfg={dict(norm_cfg)} replaces the LayerNorms of {network} by BatchNorm: leave it out to keep them '

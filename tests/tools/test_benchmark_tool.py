@@ -96,7 +96,9 @@ def test_wrong_numbers_are_not_timed(monkeypatch, capsys):
     def wrong(*args):
         return depthwise_dense(*args) * 1.001
 
-    monkeypatch.setitem(choice.BACKENDS, 'fft', dataclasses.replace(choice.BACKENDS['fft'], forward=wrong, backward=None))
+    monkeypatch.setitem(
+        choice.BACKENDS, 'fft', dataclasses.replace(choice.BACKENDS['fft'], forward=wrong, backward=None)
+    )
     assert run(TOOL, *TINY_OP) == 1
     captured = capsys.readouterr()
     assert captured.err.count('\n') == 1

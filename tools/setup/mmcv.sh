@@ -1,7 +1,11 @@
 # shellcheck shell=bash
-# Part of tools/setup.sh: mmcv, without its operators or with those built once for each Python, torch and CUDA version.
+# Part of tools/setup.sh and tools/test_stack.sh: mmcv, without its operators or with those built once for each Python,
+# torch and CUDA version.
 
-mmcv_version() { sed -n 's/^onedl-mmcv==//p' "$ROOT/requirements/mmcv.txt"; }
+# The one line of $MMCV_FILE that is not a comment: onedl-mmcv==2.3.6.
+mmcv_pin() { grep -v '^#' "$MMCV_FILE"; }
+mmcv_name() { sed 's/=.*//' <<<"$(mmcv_pin)"; }
+mmcv_version() { sed 's/.*=//' <<<"$(mmcv_pin)"; }
 
 has_wheel_for() {
   local python_tag
@@ -37,7 +41,7 @@ build_mmcv() {
   set -m # a process group of its own, so that stopping ends the compilers too
   # Neither pip's cache nor the index's wheels: both hand out operators of another torch.
   env "${settings[@]}" "$VENV/bin/python" -m pip wheel -v --no-build-isolation --no-deps --no-cache-dir \
-    --no-binary onedl-mmcv --retries 2 --timeout 20 -w "$BUILD_DIR/wheel" "onedl-mmcv==$(mmcv_version)" \
+    --no-binary "$(mmcv_name)" --retries 2 --timeout 20 -w "$BUILD_DIR/wheel" "$(mmcv_pin)" \
     >"$log" 2>&1 </dev/null &
   BUILD_PID=$!
   set +m
@@ -73,11 +77,11 @@ fetch_mmcv() {
   [[ "${place%/}" != *://*/simple ]] || source=(--index-url "$place")
   folder="$(mktemp -d "${TMPDIR:-/tmp}/pelk_mm.XXXXXX")"
   "$VENV/bin/python" -m pip download --disable-pip-version-check --retries 2 --timeout 20 --no-deps --no-cache-dir \
-    --only-binary onedl-mmcv "${source[@]}" -d "$folder" "onedl-mmcv==$(mmcv_version)" >"$log" 2>&1 || status=$?
+    --only-binary "$(mmcv_name)" "${source[@]}" -d "$folder" "$(mmcv_pin)" >"$log" 2>&1 || status=$?
   if ((status != 0)); then
     rm -rf -- "$folder"
     ! is_network_failure "$log" || explain_failure "looking for mmcv's wheel in PELK_MM_MMCV_WHEELS" "$log"
-    say "PELK_MM_MMCV_WHEELS=$(without_password "$place") holds no wheel of onedl-mmcv $(mmcv_version) for this Python"
+    say "PELK_MM_MMCV_WHEELS=$(without_password "$place") holds no wheel of $(mmcv_name) $(mmcv_version) for this Python"
     return 1
   fi
   keep_wheel "$folder" "$target"
@@ -104,8 +108,8 @@ try_wheel() {
 install_mmcv_without_operators() {
   local log="$CACHE/logs/mmcv-install.log"
   say "installing mmcv without its operators: for detectors and the test suite, bash tools/setup.sh adds them"
-  "$VENV/bin/uv" pip install --python "$VENV/bin/python" --no-deps --reinstall --no-binary onedl-mmcv \
-    "onedl-mmcv==$(mmcv_version)" >"$log" 2>&1 || explain_failure 'installing mmcv without its operators' "$log"
+  "$VENV/bin/uv" pip install --python "$VENV/bin/python" --no-deps --reinstall --no-binary "$(mmcv_name)" \
+    "$(mmcv_pin)" >"$log" 2>&1 || explain_failure 'installing mmcv without its operators' "$log"
 }
 
 install_mmcv() {
@@ -126,6 +130,6 @@ install_mmcv() {
   try_wheel "$target" || {
     rm -rf -- "$target"
     die "the wheel kept in $target does not import ($REASON) and was removed:" \
-      "run tools/setup.sh again to build it again"
+      "run $SCRIPT again to build it again"
   }
 }

@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# Part of tools/setup.sh: what a machine must have, asked before anything is downloaded, and one line for each failure.
+# Part of tools/setup.sh and tools/test_stack.sh: what a machine must have, asked before anything is downloaded, and one
+# line for each failure.
 
 check_compiler() {
   local compiler include version
@@ -64,12 +65,12 @@ explain_failure() {
   index="$(without_password "${PIP_INDEX_URL:-}")"
   if grep -qiE 'no space left|disk quota exceeded' "$log"; then
     die "the disk ran full while $step: free some space, or point UV_CACHE_DIR, PELK_MM_VENV and TMPDIR at a larger" \
-      "disk, and run tools/setup.sh again (log: $log)"
+      "disk, and run $SCRIPT again (log: $log)"
   fi
   if is_network_failure "$log"; then
     die "no network while $step: cannot reach the package index${index:+ $index}; check the connection" \
-      "or proxy (HTTPS_PROXY), or name a mirror in PIP_INDEX_URL, and run tools/setup.sh again (log: $log)"
+      "or proxy (HTTPS_PROXY), or name a mirror in PIP_INDEX_URL, and run $SCRIPT again (log: $log)"
   fi
   tail -n 15 "$log" >&2
-  die "failed while $step: mend what the last lines above name and run tools/setup.sh again (whole log: $log)"
+  die "failed while $step: mend what the last lines above name and run $SCRIPT again (whole log: $log)"
 }
