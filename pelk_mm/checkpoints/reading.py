@@ -18,6 +18,7 @@ from torch.serialization import load as torch_load
 from ..utils.errors import CheckpointError
 from .archive import ZIP_START, is_legacy, read_records, size_of
 from .contents import check_checkpoint
+from .formats import HEAD, is_safetensors, read_safetensors, refuse_other_kinds
 from .limits import Budget, MemoryLimitError
 from .tree import check_content
 from .unpickler import SafePickle
@@ -31,7 +32,7 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: MapLocation = 'c
     """Read a checkpoint file; by default nothing in it can run code.
 
     Args:
-        path: A local file written by ``torch.save``.
+        path: A local file written by ``torch.save``, or of safetensors.
         map_location: As for ``torch.load``.
         trust: Unpickle anything the file holds. Only for files whose origin is known: it may run code.
 
@@ -63,13 +64,14 @@ def unpickle(
     trust: bool = False,
     namespaces: bool = False,
 ) -> Any:
-    """Return whatever ``torch.save`` wrote.
+    """Return whatever ``torch.save`` wrote, or the tensors of a file of safetensors.
 
     Args:
         file: A path, or a binary stream that can be searched.
         map_location: As for ``torch.load``.
         trust: As for :func:`read_checkpoint`.
-        namespaces: Allow ``argparse.Namespace``, the command line that authors keep beside their weights.
+        namespaces: Allow ``argparse.Namespace`` with the paths in it, the command line that authors keep beside their
+            weights.
 
     Raises:
         CheckpointError: As :func:`read_checkpoint`.
@@ -89,10 +91,19 @@ def unpickle(
 
 def _unpickle(stream: BinaryIO, name: str, map_location: MapLocation, trust: bool, namespaces: bool) -> Any:
     try:
+        head = stream.read(HEAD)
+        refuse_other_kinds(head, name)
+        if is_safetensors(head, size_of(stream)):
+            device = map_location if isinstance(map_location, str | torch.device) else 'cpu'
+            return {key: value.to(device) for key, value in read_safetensors(stream).items()}
         with _weights_only_variables(None):
             if trust:
                 return torch_load(stream, map_location=map_location, weights_only=False, mmap=False)
             return _unpickle_checked(stream, map_location, namespaces)
+    except CheckpointError:
+        raise
+    except ImportError as error:
+        raise CheckpointError(f'checkpoint {name} cannot be read: {error}') from error
     except (ForbiddenGlobalError, MemoryLimitError) as error:
         use = f'unpickling it would use {_printable(error)}, which could run code or misuse memory'
         reason = use if isinstance(error, ForbiddenGlobalError) else str(error)

@@ -206,6 +206,11 @@ def _array_of_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarra
     return array
 
 
+def _path(*parts: Any) -> str:
+    demand(all(type(part) is str for part in parts), 'a path is not made of text')
+    return '/'.join(parts)
+
+
 def _statistic(owner: Any, name: Any) -> Marker:
     """Stand in for ``getattr``, by which a pickled ``HistoryBuffer`` names its own statistics."""
     if owner != _HISTORY_BUFFER or name not in STATISTICS:
@@ -248,7 +253,15 @@ _TABLE: Mapping[str, Any] = {
     'torch.UntypedStorage': torch.UntypedStorage,
     **{str(dtype): dtype for dtype in DTYPES},
 }
-_NAMESPACE = Constructor('argparse.Namespace', lambda: Namespace(), 512)
+# The command line that authors keep beside their weights. A path in it becomes its text.
+_COMMAND_LINE = {
+    'argparse.Namespace': Constructor('argparse.Namespace', lambda: Namespace(), 512),
+    **{
+        f'{module}.{name}': Constructor(f'{module}.{name}', _path, 1024)
+        for module in ('pathlib', 'pathlib._local')  # the second in Python 3.13
+        for name in ('Path', 'PosixPath', 'WindowsPath', 'PurePath', 'PurePosixPath', 'PureWindowsPath')
+    },
+}
 
 
 def look_up(module: str, name: str, namespaces: bool = False) -> Any:
@@ -257,14 +270,14 @@ def look_up(module: str, name: str, namespaces: bool = False) -> Any:
     Args:
         module: As pickles write it, with Python 2's names for Python 2's modules.
         name: Of the class, function or value in it.
-        namespaces: ``argparse.Namespace`` is in the table too.
+        namespaces: ``argparse.Namespace`` and the classes of ``pathlib`` are in the table too.
 
     Raises:
         ForbiddenGlobalError: It is not in the table.
     """
     path = f'{"builtins" if module == "__builtin__" else module}.{name}'
-    if namespaces and path == _NAMESPACE.name:
-        return _NAMESPACE
+    if namespaces and path in _COMMAND_LINE:
+        return _COMMAND_LINE[path]
     if path not in _TABLE:
         raise ForbiddenGlobalError(path)
     return _TABLE[path]

@@ -17,7 +17,7 @@ from ..models.mlp_neck import MlpNeck
 from ..utils.errors import CheckpointError, ConfigError, first_names, naming
 from ..utils.files import claim_file, save_atomic
 from .families import FAMILIES, Family, shape_of
-from .rules import Renamed, fill, rename
+from .rules import Renamed, fill, guess_source, rename
 
 # Where a checkpoint may hold weights, the first that is there being taken.
 ENTRIES = ('state_dict', 'model', 'state_dict_ema', 'model_ema')
@@ -99,8 +99,8 @@ def convert_weights(
         parts, configs = _build_classifier(layout, found, read_args['arch']['channels'][-1])
     except KeyError as error:
         raise CheckpointError(
-            f'checkpoint {checkpoint} is not of family {family}: missing, or of another shape: {error.args[0]}; '
-            f'unused: {first_names(unused) or "none"}'
+            f'checkpoint {checkpoint} is not of family {family}: missing, or of another shape: '
+            f'{guess_source(error.args[0], found)}; unused: {first_names(unused) or "none"}'
         ) from error
     backbone, config = _build_backbone(layout, read_args, arch, backbone_options or {})
     template = nn.ModuleDict({'backbone': backbone, **parts}).state_dict()
@@ -108,6 +108,9 @@ def convert_weights(
     faults['unused'] += unused
     if any(faults.values()):
         findings = '; '.join(f'{kind}: {first_names(keys)}' for kind, keys in faults.items() if keys)
+        if faults['of another shape'] and layout.unseen:
+            values = ' '.join(f'{name}=...' for name in layout.unseen)
+            findings += f'; a net trained with other {" or ".join(layout.unseen)} needs --backbone-options {values}'
         raise CheckpointError(f'checkpoint {checkpoint} of family {family} does not fit {_call(config)}: {findings}')
     configs = {'backbone': config, **configs}
     meta = {'family': family, 'source': Path(checkpoint).name, 'entry': entry, 'model': configs}
@@ -125,6 +128,8 @@ def describe(done: Translation) -> list[str]:
     if done.ignored:
         lines.append(f'ignored: {first_names(done.ignored)}')
     lines += [f'{part}: {_call(config)}' for part, config in done.model.items()]
+    if 'head' not in done.model:
+        lines.append('head: the file has none, so that the result is a backbone to start from, not a classifier')
     if done.unseen:
         values = ', '.join(f'{name}={value!r}' for name, value in done.unseen.items())
         lines.append(f'taken on trust: {values}: the file cannot confirm them, and other values are another function')

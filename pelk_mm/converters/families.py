@@ -64,6 +64,14 @@ def _read_arch(found: Found, axes: int = 2) -> dict[str, Any]:
     return {'arch': {'depths': depths, 'channels': tuple(shape_of(found, name, axes)[1] for name in layers)}}
 
 
+def _read_convnext(found: Found) -> dict[str, Any]:
+    first = found.get('backbone.stages.0.0.pointwise_conv1.weight')  # timm's small ones are 1 x 1 convolutions
+    args = _read_arch(found, axes=2 if first is None else len(first.shape))
+    if 'backbone.stages.0.0.grn.gamma' in found:  # ConvNeXt V2
+        args |= {'use_grn': True, 'layer_scale_init_value': 0.0}
+    return args
+
+
 def _read_shiftwise(found: Found) -> dict[str, Any]:
     filters = 'backbone.stages.0.0.mixer.weight'
     args = {**_read_arch(found), 'small_kernel': shape_of(found, filters, 4)[-1]}
@@ -152,15 +160,24 @@ _meta_branches = partial(_branches, blocks=r'blocks\.')
 _SHIFTWISE_BRANCHES = {'lora1': 'wide', 'lora2': 'tall', 'small': 'small'}
 _SLAK_BRANCHES = {'(?:LoRA|Decom)1': 'tall', '(?:LoRA|Decom)2': 'wide', 'small_conv': 'small'}
 _INCEPTION_BRANCHES = {'hw': 'square', 'w': 'wide', 'h': 'tall'}
-# mmpretrain's own layout of ConvNeXt is read too: it differs in prefixes and in these names.
+# Besides its authors' layout of ConvNeXt, mmpretrain's is read, which differs in prefixes and in the names of a block's
+# layers, and timm's, which has stages of more than blocks.
 _CONVNEXT = (
+    Rule(r'stem\.(.*)', r'backbone.downsample_layers.0.\1'),
+    Rule(r'stages\.(\d+)\.downsample\.(.*)', r'backbone.downsample_layers.\1.\2'),
+    _meta_block(r'(?P<p>gamma|norm\..*)', r'\g<p>'),
+    _meta_block(r'mlp\.fc(?P<n>[12])\.(?P<p>weight|bias)', r'pointwise_conv\g<n>.\g<p>', as_linear),
+    _meta_block(r'mlp\.grn\.weight', 'grn.gamma'),
+    _meta_block(r'mlp\.grn\.bias', 'grn.beta'),
+    Rule(r'head\.norm\.(.*)', r'backbone.norm3.\1'),
+    Rule(r'(?:backbone\.)?(stages\.\d+\.\d+\.grn\.(?:gamma|beta))', r'backbone.\1', flat),
     Rule(r'(?:backbone\.)?(downsample_layers\..*)', r'backbone.\1'),
     Rule(r'(?:backbone\.)?(stages\.\d+\.\d+\.(?:gamma|norm\..*))', r'backbone.\1'),
     Rule(r'(?:backbone\.)?(stages\.\d+\.\d+\.)(?:pw|pointwise_)conv([12]\..*)', r'backbone.\1pointwise_conv\2'),
     Rule(r'(?:backbone\.norm3|norm3?)\.(.*)', r'backbone.norm3.\1'),
     Rule(r'head\.(?:fc\.)?(weight|bias)', r'head.fc.\1'),
 )
-_DEPTHWISE = r'(?:backbone\.)?(stages\.\d+\.\d+\.)(?:dw|depthwise_)conv\.'
+_DEPTHWISE = r'(?:backbone\.)?stages\.(\d+)\.(?:blocks\.)?(\d+)\.(?:dwconv|depthwise_conv|conv_dw)\.'
 
 FAMILIES = {
     'shiftwise': Family(
@@ -223,17 +240,17 @@ FAMILIES = {
     ),
     'convnext': Family(
         'mmpretrain.ConvNeXt',
-        (*_CONVNEXT, Rule(rf'{_DEPTHWISE}(.*)', r'backbone.\1depthwise_conv.\2')),
-        _read_arch,
+        (*_CONVNEXT, Rule(rf'{_DEPTHWISE}(.*)', r'backbone.stages.\1.\2.depthwise_conv.\3')),
+        _read_convnext,
     ),
     'convnext-to-pelk': Family(
         'pelk_mm.PeLK',
         (
             *_CONVNEXT,
-            Rule(rf'{_DEPTHWISE}weight', r'backbone.\1mixer.w_theta', in_the_centre),
-            Rule(rf'{_DEPTHWISE}bias', r'backbone.\1mixer.norm.bias'),
+            Rule(rf'{_DEPTHWISE}weight', r'backbone.stages.\1.\2.mixer.w_theta', in_the_centre),
+            Rule(rf'{_DEPTHWISE}bias', r'backbone.stages.\1.\2.mixer.norm.bias'),
         ),
-        _read_arch,
+        _read_convnext,
         args={'width_factor': 1.0, 'conv_ratio': 1.0, 'central_size': 7},
         own=r'backbone\.(pos_embeds\..*|stages\..*\.mixer\.(small_.*|norm\.(weight|running_mean|running_var)))',
         prepare=silence_all_but_the_kernel,

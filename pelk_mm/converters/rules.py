@@ -83,6 +83,25 @@ def rename(state: Mapping[str, Tensor], rules: Sequence[Rule]) -> tuple[dict[str
     return found, unused
 
 
+def guess_source(name: str, found: Mapping[str, Renamed]) -> str:
+    """What the source would call the value that becomes ``name``, by what it calls one like it.
+
+    One in another block or stage, or else one of the same layer; where there is none, it is said what ``name`` is here.
+    """
+    for other, entry in found.items():
+        if _numbers(other)[0] == _numbers(name)[0]:
+            old, new = _numbers(other)[1], _numbers(name)[1]
+            form, there = _numbers(entry.sources[0])
+            if there[: len(old)] == old:
+                return form.format(*new, *there[len(old) :])
+    layer, _, last = name.rpartition('.')
+    for other, entry in found.items():
+        other_layer, _, other_last = other.rpartition('.')
+        if other_layer == layer and entry.sources[0].endswith(f'.{other_last}'):
+            return f'{entry.sources[0].removesuffix(other_last)}{last}'
+    return f'what is {name} here'
+
+
 def fill(
     template: Mapping[str, Tensor], found: Mapping[str, Renamed], own: str
 ) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
@@ -95,7 +114,8 @@ def fill(
             count of batches is always among them: it enters no output.
 
     Returns:
-        The new state dict, and what is wrong with it: lists by kind, 'missing', 'of another shape' and 'unused'.
+        The new state dict, and what is wrong with it, in the source's names: lists by kind, 'missing', 'of another
+        shape' and 'unused'.
     """
     state: dict[str, Tensor] = {}
     missing, misshapen = [], []
@@ -110,7 +130,7 @@ def fill(
         elif kept.fullmatch(name):
             value = current
         else:
-            missing.append(name)
+            missing.append(guess_source(name, found))
             continue
         # a copy: a view would take the whole of its storage into the file
         state[name] = value.detach().to(current.dtype, copy=True).contiguous()
@@ -137,3 +157,8 @@ def _natural(key: str) -> list[tuple[int, int | str]]:
     """Sort key that takes numbers as numbers."""
     parts: Iterable[str] = re.split(r'(\d+)', key)
     return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
+
+
+def _numbers(key: str) -> tuple[str, list[str]]:
+    """A key with ``{}`` for its numbers, and those."""
+    return re.sub(r'\d+', '{}', key), re.findall(r'\d+', key)

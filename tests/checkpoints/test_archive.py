@@ -122,7 +122,7 @@ def as_folder() -> bytes:
         (lambda: corpus.saved(SMALL).replace(b'archive/data/0', b'archive/data/9', 1), 'not where the directory says'),
         (lambda: as_folder(), 'uncompressed'),
         (lambda: b'PK\x03\x04', 'a part of it is missing'),
-        (lambda: b'hello', 'none of the formats'),
+        (lambda: b'hello\x00', 'none of the formats'),
         (lambda: b'', 'none of the formats'),
     ],
 )

@@ -161,7 +161,7 @@ def test_missing_folder_and_text_file(tmp_path):
     with pytest.raises(CheckpointError, match='is a folder, not a file'):
         read_checkpoint(tmp_path)
     (tmp_path / 'a.pth').write_text('hello, I am not a checkpoint')
-    with pytest.raises(CheckpointError, match='was not written by torch.save'):
+    with pytest.raises(CheckpointError, match='a.pth is a text file, not a checkpoint'):
         read_checkpoint(tmp_path / 'a.pth')
 
 

@@ -1,6 +1,7 @@
 import argparse
 import os
 import re
+from pathlib import Path
 
 import authors_nets as authors
 import pytest
@@ -118,9 +119,9 @@ class TestStrictness:
         ):
             message = self.error(convert, family, state)
             assert f'of family {family}' in message
-            named = re.findall(r'(?:missing|unused|shape): ([\w.]+)', message)
+            named = re.findall(r'(?:missing|unused|shape): (?:what is )?([\w.]+)', message)
             assert named, message
-            assert all(key in state or key.startswith('backbone.') for key in named)
+            assert all(key in state or key.startswith(('backbone.', 'stages.')) for key in named), named
             assert '\n' not in message
         assert not (tmp_path / 'ours.pth').exists()
 
@@ -129,6 +130,7 @@ class TestStrictness:
         message = self.error(convert, 'shiftwise', state, backbone_options={'kernel_sizes': (31, 49, 47, 13)})
         assert 'of another shape: stages.0.0.large_kernel.LoRAs.0.weight, ' in message
         assert '(102, 1, 3, 3) for (2, 6, 11, 3, 3)' in message
+        assert message.endswith('kernel_sizes or edges needs --backbone-options kernel_sizes=... edges=...')
         message = self.error(convert, 'shiftwise', state, backbone_options={'ghost_ratio': 0.0})
         assert 'large_kernel.bn_lora1.bias (6,) for (8,)' in message
         del state['stages.1.1.large_kernel.LoRAs.1.weight']
@@ -144,7 +146,7 @@ class TestStrictness:
         state = dict(CASES['slak'][1])
         del state['stages.1.0.large_kernel.LoRA2.bn.running_var'], state['head.bias']
         message = self.error(convert, 'slak', state)
-        assert 'missing: backbone.stages.1.0.mixer.wide_norm.running_var, head.fc.bias' in message
+        assert 'missing: stages.1.0.large_kernel.LoRA2.bn.running_var, head.bias' in message
         with pytest.raises(ConfigError, match=r'--ignore .* is no regular expression'):
             convert('slak', state, ignore='(')
 
@@ -154,7 +156,7 @@ class TestStrictness:
             ('replknet', 'head.weight', (3, 25), 'of another shape: head.weight (3, 25) for (3, 24)'),
             ('inceptionnext', 'head.fc2.weight', (3, 24), 'of another shape: head.fc2.weight (3, 24) for (3, 72)'),
             ('inceptionnext', 'head.fc1.weight', (72, 25), 'of another shape: head.fc1.weight (72, 25) for (72, 24)'),
-            ('inceptionnext', 'head.fc1.weight', None, 'missing: neck.fc.weight'),
+            ('inceptionnext', 'head.fc1.weight', None, 'missing: head.fc1.weight'),
             ('inceptionnext', 'head.fc2.weight', None, 'unused: head.fc1.bias, '),
         ):
             family, state, _, _ = CASES[name]
@@ -163,7 +165,7 @@ class TestStrictness:
 
     def test_numbers_of_blocks_are_counted(self, convert):
         state = {**CASES['convnext'][1], 'stages.2.99999999999.gamma': torch.ones(16)}
-        assert 'missing: backbone.stages.2.1.' in self.error(convert, 'convnext', state)
+        assert 'missing: stages.2.1.gamma, stages.2.1.dwconv.weight' in self.error(convert, 'convnext', state)
 
     def test_two_keys_for_one_place(self, convert):
         state = CASES['slak'][1]
@@ -193,3 +195,31 @@ class TestStrictness:
         convert('slak', CASES['slak'][1])
         with pytest.raises(OutputError, match='pass --overwrite'):
             convert_weights('slak', tmp_path / 'authors.pth', tmp_path / 'ours.pth')
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_a_path_among_the_arguments_and_safetensors(convert, tmp_path, name):
+    """As the authors' job scripts save it, and as hubs keep it: the same weights, bit by bit."""
+    tensors = pytest.importorskip('safetensors.torch', reason='safetensors is not installed')
+    family, state, _, kwargs = CASES[name]
+    _, checkpoint = convert(family, {'model': state, 'args': argparse.Namespace(output_dir=Path('run'))}, **kwargs)
+    tensors.save_file({key: value.contiguous() for key, value in state.items()}, tmp_path / 'authors.safetensors')
+    convert_weights(family, tmp_path / 'authors.safetensors', tmp_path / 'other.pth', **kwargs)
+    other = read_checkpoint(tmp_path / 'other.pth')
+    assert other['meta']['model'] == checkpoint['meta']['model']
+    assert tensors.save(other['state_dict']) == tensors.save(checkpoint['state_dict'])
+
+
+def test_a_file_without_its_head_says_so(convert):
+    state = {key: value for key, value in CASES['slak'][1].items() if not key.startswith('head.')}
+    done, _ = convert('slak', state)
+    assert describe(done)[-1].startswith('head: the file has none')
+    done, _ = convert('slak', CASES['slak'][1])
+    assert not any(line.startswith('head: the file') for line in describe(done))
+
+
+def test_a_page_under_the_name_of_a_checkpoint(tmp_path):
+    (tmp_path / 'authors.pth').write_text('<!DOCTYPE html><html><body>Sign in</body></html>')
+    with pytest.raises(CheckpointError, match='authors.pth is an HTML page, not a checkpoint'):
+        convert_weights('slak', tmp_path / 'authors.pth', tmp_path / 'ours.pth')
+    assert not (tmp_path / 'ours.pth').exists()

@@ -87,7 +87,7 @@ BROKEN = {
     'half': (lambda data: data[: len(data) // 2], 'bad.pth cannot be read'),
     'without its end': (lambda data: data[:-30], 'bad.pth cannot be read'),
     'a flipped bit': (flipped, 'bad.pth cannot be read'),
-    'text': (lambda data: b'version https://git-lfs.github.com/spec/v1\n', 'bad.pth cannot be read'),
+    'text': (lambda data: b'version https://git-lfs.github.com/spec/v1\n', 'bad.pth is a pointer of Git LFS'),
     'zeros': (lambda data: bytes(1000), 'bad.pth cannot be read'),
 }
 
