@@ -13,8 +13,21 @@ keep_old_paths()
 
 # what is missing or untested is named before it may fail
 from . import engine, layers, models, ops  # noqa: E402
+from .hub.loaders import register_loaders  # noqa: E402
 from .hub.model_index import register_model_index  # noqa: E402
+from .hub.pretrained import from_pretrained  # noqa: E402
+
+register_loaders()
 
 DynamicSparsityHook = engine.DynamicSparsityHook
 
-__all__ = ['DynamicSparsityHook', '__version__', 'engine', 'layers', 'models', 'ops', 'register_model_index']
+__all__ = [
+    'DynamicSparsityHook',
+    '__version__',
+    'engine',
+    'from_pretrained',
+    'layers',
+    'models',
+    'ops',
+    'register_model_index',
+]

@@ -48,8 +48,8 @@ class Translation:
 
 def convert_weights(
     family: str,
-    checkpoint: str,
-    out: str,
+    checkpoint: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     arch: str | None = None,
     backbone_options: Mapping[str, Any] | None = None,
     entry: str | None = None,
@@ -59,25 +59,50 @@ def convert_weights(
 ) -> Translation:
     """Write the weights of an authors' checkpoint as ``{'meta', 'state_dict'}`` of a classifier built here.
 
-    Every value of the target is filled in its shape; every key of the source is used. Nothing is written otherwise.
+    Nothing is written unless :func:`translate` succeeds.
+
+    Args:
+        family, checkpoint, arch, backbone_options, entry, ignore, trust_checkpoint: As for :func:`translate`.
+        out: Where to write.
+        overwrite: Replace ``out`` if it exists.
+
+    Raises:
+        OutputError: If ``out`` exists, or is the checkpoint itself.
+        CheckpointError, ConfigError: As :func:`translate`.
+        SaveError: If ``out`` cannot be written.
+    """
+    target = claim_file(out, overwrite, [checkpoint])
+    done, content = translate(family, checkpoint, arch, backbone_options, entry, ignore, trust_checkpoint)
+    save_atomic(target, content)
+    return done
+
+
+def translate(
+    family: str,
+    checkpoint: str | os.PathLike[str],
+    arch: str | None = None,
+    backbone_options: Mapping[str, Any] | None = None,
+    entry: str | None = None,
+    ignore: str | None = None,
+    trust_checkpoint: bool = False,
+) -> tuple[Translation, dict[str, Any]]:
+    """Translate the weights of an authors' checkpoint into ``{'meta', 'state_dict'}`` of a classifier built here.
+
+    Every value of the target is filled in its shape; every key of the source is used.
 
     Args:
         family: Layout, a name in ``FAMILIES``.
         checkpoint: Path of the authors' file.
-        out: Where to write.
         arch: Name of the architecture that the file is to hold; by default what its shapes show.
         backbone_options: Arguments of the backbone that differ from its defaults and that shapes do not show.
         entry: Which of ``ENTRIES`` to take; by default the first that the file has.
         ignore: Regular expression of keys of the source that may be left out.
-        overwrite: Replace ``out`` if it exists.
         trust_checkpoint: Unpickle the checkpoint without restriction.
 
     Raises:
-        OutputError: If ``out`` exists, or is the checkpoint itself.
         CheckpointError: If the checkpoint cannot be read, holds what is no finite number, or is one of another family
             or variant: the message names the first keys.
         ConfigError: If an argument is outside its choices, or the backbone cannot be built.
-        SaveError: If ``out`` cannot be written.
     """
     layout = FAMILIES.get(family)
     if layout is None:
@@ -86,7 +111,6 @@ def convert_weights(
         left_out = re.compile(ignore or '(?!)')
     except re.error as error:
         raise ConfigError(f'--ignore {ignore!r} is no regular expression: {error}') from error
-    target = claim_file(out, overwrite, [checkpoint])
     entry, others, source = _read_weights(checkpoint, entry, trust_checkpoint)
     ignored = [key for key in source if left_out.fullmatch(key)]
     source = {key: value for key, value in source.items() if key not in ignored}
@@ -114,10 +138,10 @@ def convert_weights(
         raise CheckpointError(f'checkpoint {checkpoint} of family {family} does not fit {_call(config)}: {findings}')
     configs = {'backbone': config, **configs}
     meta = {'family': family, 'source': Path(checkpoint).name, 'entry': entry, 'model': configs}
-    save_atomic(target, {'meta': meta, 'state_dict': state})
     defaults = inspect.signature(type(backbone)).parameters
     unseen = {name: config.get(name, defaults[name].default) for name in layout.unseen}
-    return Translation(entry, others, configs, len(source), ignored, unseen)
+    done = Translation(entry, others, configs, len(source), ignored, unseen)
+    return done, {'meta': meta, 'state_dict': state}
 
 
 def describe(done: Translation) -> list[str]:

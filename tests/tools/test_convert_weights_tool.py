@@ -63,11 +63,14 @@ def test_options(project, capsys):
 
 def test_errors_are_one_line(published, capsys):
     for args, message in (
-        (('slak', 'convnext.pth', 'out.pth'), 'is not of family slak: missing, or of another shape: backbone.stages.0'),
+        (('slak', 'convnext.pth', 'out.pth'), 'is not of family slak: missing, or of another shape: what is backbone.'),
         (('slak', 'none.pth', 'out.pth'), 'checkpoint none.pth does not exist'),
+        (('slak', 'slak_tinny.in1k', 'out.pth'), 'as a file or as a name; near: slak_tiny.in1k'),
+        (('slak', 'slak_tiny.in1k', 'out.pth'), 'have no address of their own: download them from https://github.com/'),
+        (('convnext', 'convnext.pth', 'out.pth', '--sha256', '0' * 8), 'its SHA-256 is not 00000000'),
         (('resnet', 'convnext.pth', 'out.pth'), 'family must be one of shiftwise, slak'),
         (('convnext', 'convnext.pth', 'convnext.pth'), 'is an input of this command: choose another name'),
-        (('convnext', 'convnext.pth', 'out.pth', '--arch', 'tiny'), "arch='tiny'): missing: backbone.stages.0.1."),
+        (('convnext', 'convnext.pth', 'out.pth', '--arch', 'tiny'), "arch='tiny'): missing: stages.0.1."),
         (('convnext', 'convnext.pth', 'out.pth', '--entry', 'model_ema'), 'has no entry model_ema; it has model'),
     ):
         assert run(TOOL, *args) == 2

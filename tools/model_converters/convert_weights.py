@@ -11,15 +11,24 @@ import early_signals  # noqa: F401
 
 from pelk_mm.converters.convert_weights import ENTRIES, convert_weights, describe
 from pelk_mm.converters.families import FAMILIES
+from pelk_mm.hub.fetch import fetch, is_remote
+from pelk_mm.hub.published import PUBLISHED, find_published, near_names
 from pelk_mm.utils.cli import KeyValueAction, run_tool
+from pelk_mm.utils.errors import CheckpointError, ConfigError
+from pelk_mm.utils.files import claim_file
+from pelk_mm.utils.markdown import markdown
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('family', help=f'whose layout the checkpoint has: {", ".join(FAMILIES)}')
-    parser.add_argument('checkpoint', help="the authors' checkpoint file")
-    parser.add_argument('out', help='file to write')
+    parser.add_argument('family', nargs='?', help=f'whose layout the checkpoint has: {", ".join(FAMILIES)}')
+    parser.add_argument(
+        'checkpoint', nargs='?', help="the authors' file: a path, an address, hf://OWNER/REPO/FILE or a name of --list"
+    )
+    parser.add_argument('out', nargs='?', help='file to write')
+    parser.add_argument('--list', action='store_true', help="print the authors' published files by name, and stop")
+    parser.add_argument('--sha256', help='of the file, or its first digits')
     parser.add_argument('--arch', help='architecture that the file must hold (default: what its shapes show)')
     parser.add_argument(
         '--backbone-options',
@@ -36,13 +45,40 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
         action='store_true',
         help='unpickle the checkpoint without restriction; it can then run any code',
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if not args.list and args.out is None:
+        parser.error('FAMILY, CHECKPOINT and OUT are needed, or --list')
+    return args
+
+
+def list_published() -> str:
+    """The table of :data:`PUBLISHED`."""
+    rows = [
+        [name, entry.family, entry.licence, entry.source or f'by hand, from {entry.page}']
+        for name, entry in PUBLISHED.items()
+    ]
+    return markdown(['name', 'family', 'licence', 'file'], rows)
 
 
 def main(argv: Sequence[str]) -> None:
     """Convert as the command line says."""
     args = parse_args(argv)
-    done = convert_weights(**vars(args))
+    if args.list:
+        print(list_published())
+        return
+    if args.family not in FAMILIES:  # before a download
+        raise ConfigError(f'family must be one of {", ".join(FAMILIES)}, but got {args.family!r}')
+    published = find_published(args.checkpoint)
+    source = args.checkpoint if published is None else published.source
+    if published is None and not is_remote(source) and not Path(source).exists() and Path(source).name == source:
+        raise CheckpointError(f'checkpoint {source} does not exist, as a file or as a name; near: {near_names(source)}')
+    if is_remote(source):
+        claim_file(args.out, args.overwrite)
+        source = fetch(source, args.sha256, progress=sys.stderr.isatty())
+    elif args.sha256:
+        fetch(source, args.sha256)
+    options = {key: value for key, value in vars(args).items() if key not in ('list', 'sha256', 'checkpoint')}
+    done = convert_weights(checkpoint=source, **options)
     print('\n'.join(describe(done)))
     print(f'written: {args.out}')
 
