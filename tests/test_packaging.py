@@ -6,6 +6,7 @@ import shutil
 import sys
 import venv
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import children
@@ -175,3 +176,71 @@ def test_requirements_txt_is_what_the_lock_holds():
     assert 'opencv-python' not in lock  # needs libGL, and shares its files with the headless build
     assert 'opencv-python-headless' in lock
     assert 'onedl-mmcv' not in lock  # built against torch, never taken from the index
+
+
+@pytest.fixture(scope='module')
+def built(source, tmp_path_factory):
+    """What a release uploads: an sdist and a wheel."""
+    pytest.importorskip('build', reason='build is not installed')
+    folder = tmp_path_factory.mktemp('dist')
+    run(sys.executable, '-m', 'build', '--no-isolation', '--outdir', folder, source, cwd=folder)
+    return sorted(folder.iterdir())
+
+
+def test_what_a_release_uploads_is_accepted(built):
+    pytest.importorskip('twine', reason='twine is not installed')
+    assert [path.suffix for path in built] == ['.whl', '.gz']
+    said = run(sys.executable, '-m', 'twine', 'check', '--strict', *built, cwd=built[0].parent)
+    assert said.count('PASSED') == 2
+
+
+EVERY_BACKBONE = """
+import sys
+import pelk_mm
+from pelk_mm import models
+kinds = [kind for kind in vars(models).values() if isinstance(kind, type) and getattr(kind, 'arch_settings', None)]
+for kind in kinds:
+    kind(arch=dict(depths=(1, 1, 1, 1), channels=(8, 8, 8, 8)))
+names = {name.split('.')[0] for name in sys.modules}
+print(len(kinds), pelk_mm.__file__, *sorted(names & {'mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'timm', 'safetensors'}))
+"""
+
+
+def test_torch_and_mmengine_are_enough(wheel, tmp_path):
+    """The wheel in an environment whose other packages are only what those two need."""
+    venv.create(tmp_path / 'env', with_pip=False, symlinks=True)
+    site = next((tmp_path / 'env' / 'lib').glob('python*/site-packages'))
+    zipfile.ZipFile(wheel).extractall(site)
+    needed = closure('torch', 'onedl-mmengine' if is_there('onedl-mmengine') else 'mmengine')
+    for name in needed:
+        for file in metadata.files(name) or ():
+            top = site / file.parts[0]
+            if file.parts[0] != '..' and not top.exists():
+                top.symlink_to(metadata.distribution(name).locate_file(file.parts[0]))
+    python = tmp_path / 'env' / 'bin' / 'python'
+    env = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
+    count, package, *others = run(python, '-c', EVERY_BACKBONE, cwd=tmp_path, env=env).split()
+    assert int(count) >= 7
+    assert Path(package).is_relative_to(site)
+    assert others == []
+
+
+def is_there(name):
+    try:
+        return bool(metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return False
+
+
+def closure(*names):
+    """The distributions that these need, installed ones only, without extras."""
+    found, pending = set(), list(names)
+    while pending:
+        name = re.sub(r'[-_.]+', '-', pending.pop()).lower()
+        if name in found or not is_there(name):
+            continue
+        found.add(name)
+        wanted = [requirement for requirement in metadata.requires(name) or () if 'extra ==' not in requirement]
+        pending += [re.match(r'[\w.-]+', requirement).group() for requirement in wanted]
+    headless = 'opencv-python-headless'  # in the place of opencv-python, which mmengine names
+    return found | ({headless} if is_there(headless) else set())
