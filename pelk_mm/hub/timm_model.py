@@ -202,7 +202,6 @@ class TimmModel(nn.Module):
         backbone, stages = self.backbone, len(self.backbone.stages)
         taken = take_indices(indices, stages)
         kept = max(taken) + 1
-        prune_norm &= not self.output_norms
         for i in range(stages):
             unused = i not in taken if self.output_norms else prune_norm or kept < stages
             if unused and hasattr(backbone, f'norm{i}'):

@@ -25,8 +25,7 @@ def fit_state_dict(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, T
     """
     backbone = cast(nn.Module, model.backbone)
     if not any(name.startswith('backbone.') for name in state):
-        own = ('head.', 'neck.')
-        state = {name if name.startswith(own) else f'backbone.{name}': tensor for name, tensor in state.items()}
+        state = {f'backbone.{name}': tensor for name, tensor in state.items()}
     wanted = [f'backbone.{name}' for name in backbone.state_dict() if not name.startswith(OUTPUT_NORMS)]
     missing = [name for name in wanted if name not in state]
     if missing:

@@ -207,7 +207,10 @@ def _check_tables(input: Tensor, weight: Tensor, tables: dict[str, Tensor], kern
             low, high = table.aminmax()
             if low < 0 or high >= groups:
                 raise ValueError(f'{name} must hold groups from 0 to {groups - 1}, but got {low} to {high}')
-    if len({table.shape[0] for table in tables.values()}) > 1:
+    first, *others = (table.shape[0] for table in tables.values())
+    if any(
+        size != first for size in others
+    ):  # not a set: in a trace sizes are tensors, and equal ones are not the same
         sizes = ', '.join(f'{name} {table.shape[0]}' for name, table in tables.items())
         raise ValueError(f'horizontal, vertical and identity must have the same number of edges, but got {sizes}')
 

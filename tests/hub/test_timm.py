@@ -40,6 +40,7 @@ def test_default_cfg_fits_the_net(name):
     assert cfg is model.pretrained_cfg
     assert cfg['architecture'] == name
     assert cfg['num_classes'] == model.num_classes == 1000
+    assert cfg['min_input_size'] == (3, 32, 32)
     assert state[f'{cfg["classifier"]}.weight'].shape == (1000, model.head_hidden_size)
     assert state[f'{cfg["first_conv"]}.weight'].shape[1] == model.in_chans == 3
     info = FeatureInfo(copy.deepcopy(model.feature_info), (0, 1, 2, 3))
@@ -187,13 +188,7 @@ def test_grad_checkpointing_changes_no_bit(name):
     assert not any(getattr(module, 'with_cp', False) for module in checkpointed.modules())
 
 
-def untraceable(name):
-    """Sizes are tensors in a trace, and tables of ShiftWise's op compare theirs as a set."""
-    reason = 'torch.jit.trace of ops.shiftwise_conv2d: sizes in a set'
-    return pytest.param(name, marks=pytest.mark.xfail(reason=reason, strict=True)) if 'shiftwise' in name else name
-
-
-@pytest.mark.parametrize('name', [untraceable(name) for name in FAMILIES])
+@every_family
 def test_jit_trace(name):
     model, x = small(name).eval(), images()
     with torch.no_grad(), warnings.catch_warnings():
@@ -240,6 +235,13 @@ def test_pruning_keeps_a_net_that_runs_and_trains():
         assert torch.equal(model.train().eval()(x), expected[1])
     assert model.num_features == model.head_hidden_size == CHANNELS[1]
     assert not any('stages.2' in key or 'norm3' in key or 'head' in key for key in model.state_dict())
+
+
+def test_dropout_stands_before_the_classifier():
+    model = small('pelk_tiny', drop_rate=0.5, num_classes=0).train()
+    zeros = (model(images(batch=16)) == 0).float().mean()
+    assert 0.4 < zeros < 0.6
+    assert not (model.eval()(images()) == 0).any()
 
 
 @pytest.mark.parametrize('in_chans', [1, 4])
