@@ -7,6 +7,7 @@ from .layout import join_norm, open_block, to_planes
 from .peripheral import peripheral_conv2d
 from .shiftwise import shiftwise_conv2d
 from .visible import visible_sum
+from .wavelet import wavelet_conv2d
 
 __all__ = [
     'SharingGrid',
@@ -19,4 +20,5 @@ __all__ = [
     'shiftwise_conv2d',
     'to_planes',
     'visible_sum',
+    'wavelet_conv2d',
 ]
