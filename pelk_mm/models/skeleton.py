@@ -170,7 +170,8 @@ class LargeKernelBackbone(BaseModule):
 
         Returns:
             For each of ``out_indices`` (N, C_i, H / S_i, W / S_i) with S_i the product of ``strides`` up to i, 4 to 32
-            by default; or (N, C_i) with ``gap_before_final_norm``. One that is not read has gradients of zero.
+            by default; or (N, C_i) with ``gap_before_final_norm``. One that is not read has gradients of zero. Stages
+            behind the last of them are not computed.
 
         Raises:
             ValueError: Another shape.
@@ -192,6 +193,8 @@ class LargeKernelBackbone(BaseModule):
                 x = block(x, *extras)
             if i in self.out_indices:
                 outputs.append(self._output(x, getattr(self, f'norm{i}')))
+            if i == max(self.out_indices):
+                break
         return keep_together(tuple(outputs))
 
     def _output(self, x: Tensor, norm: nn.Module) -> Tensor:
@@ -200,9 +203,12 @@ class LargeKernelBackbone(BaseModule):
         return norm(x).contiguous()
 
     def train(self, mode: bool = True) -> LargeKernelBackbone:
-        """Set the mode; frozen stages and, with ``norm_eval``, BatchNorms stay in evaluation mode."""
+        """Set the mode; frozen stages and, with ``norm_eval``, BatchNorms stay in evaluation mode.
+
+        Stages behind the last output are frozen too: without gradients they would stop training in several processes.
+        """
         super().train(mode)
-        for i in range(self.frozen_stages):
+        for i in (*range(self.frozen_stages), *range(max(self.out_indices) + 1, self.num_stages)):
             self.downsample_layers[i].eval()
             self.stages[i].eval()
             for parameter in chain(

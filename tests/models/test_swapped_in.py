@@ -82,6 +82,22 @@ def test_reading_some_outputs_gives_the_gradients_of_reading_them_alone():
             assert torch.equal(gradients[name], parameter.grad), name
 
 
+@pytest.mark.parametrize('network', NETWORKS)
+def test_stages_behind_the_last_output_are_left_out(network):
+    """They would have no gradient, and DistributedDataParallel stops at that."""
+    torch.manual_seed(0)
+    net, whole = network(**{**DENSE, 'out_indices': (0, 1)}), network(**DENSE)
+    net.load_state_dict(whole.state_dict(), strict=False)
+    x = torch.randn(2, 3, 64, 64)
+    for got, expected in zip(net.eval()(x), whole.eval()(x)[:2], strict=True):
+        assert torch.equal(got, expected)
+    sum(y.square().sum() for y in net.train()(x)).backward()
+    for name, parameter in net.named_parameters():
+        assert (parameter.grad is None) == (not parameter.requires_grad), name
+    frozen = {name.split('.')[1] for name, parameter in net.named_parameters() if not parameter.requires_grad}
+    assert frozen == {'2', '3'}
+
+
 def test_outputs_without_gradients_are_left_alone():
     outputs = (torch.zeros(1), torch.zeros(2))
     assert keep_together(outputs) is outputs
