@@ -83,7 +83,16 @@ def test_import_is_silent_and_light():
 
 
 PUBLIC = {
-    'pelk_mm': ['DynamicSparsityHook', '__version__', 'engine', 'layers', 'models', 'ops', 'register_model_index'],
+    'pelk_mm': [
+        'DynamicSparsityHook',
+        '__version__',
+        'engine',
+        'from_pretrained',
+        'layers',
+        'models',
+        'ops',
+        'register_model_index',
+    ],
     'pelk_mm.ops': [
         'SharingGrid',
         'available_backends',
@@ -95,6 +104,7 @@ PUBLIC = {
         'shiftwise_conv2d',
         'to_planes',
         'visible_sum',
+        'wavelet_conv2d',
     ],
     'pelk_mm.layers': [
         'DenseConv',

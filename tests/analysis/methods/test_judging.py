@@ -81,7 +81,7 @@ def takes_memory(note):
     [
         (raises, Failure('loss', 'KeyError', 'a name')),
         (hangs, Failure('predict', 'TimeoutError', 'not done after 1 s')),
-        (dies, Failure('backward', 'Killed', 'by signal.SIGKILL')),
+        (dies, Failure('backward', 'Killed', 'by signal SIGKILL')),
         (leaves, Failure('start', 'Killed', 'it ended with exit status 3 and no result')),
     ],
 )
