@@ -3,7 +3,9 @@
 import authors_nets as authors
 import authors_unirep as unirep
 import torch
+from mmengine.registry import MODELS, DefaultScope
 
+from pelk_mm.checkpoints.loading import load_weights
 from pelk_mm.checkpoints.reading import read_checkpoint
 from pelk_mm.converters.convert_weights import convert_weights
 
@@ -52,3 +54,13 @@ def converter(folder):
         return done, read_checkpoint(folder / 'ours.pth')
 
     return convert
+
+
+def classifier(done, checkpoint):
+    """mmpretrain's classifier of the configs that the converter names, with the weights."""
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build({'type': 'ImageClassifier', **done.model})
+    load_weights(model, checkpoint, 'ours.pth', demand_all=True)
+    assert set(checkpoint['state_dict']) == set(model.state_dict())
+    model.eval()
+    return model

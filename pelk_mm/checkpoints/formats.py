@@ -7,6 +7,8 @@ from torch import Tensor
 from ..utils.errors import CheckpointError
 
 HEAD = 512  # bytes that are looked at
+#: What installs safetensors and huggingface_hub.
+INSTALL = 'pip install "pelk_mm[hub]"'
 _LONGEST_HEADER = 100 << 20  # of safetensors' own library
 
 
@@ -27,7 +29,7 @@ def read_safetensors(stream: BinaryIO) -> dict[str, Tensor]:
         from safetensors import SafetensorError
         from safetensors.torch import load
     except ImportError as error:
-        raise ImportError('it is a file of safetensors, which needs: pip install "pelk_mm[hub]"') from error
+        raise ImportError(f'it is a file of safetensors, which needs: {INSTALL}') from error
     try:
         return load(stream.read())
     except SafetensorError as error:

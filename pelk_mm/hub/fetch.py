@@ -17,11 +17,10 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from ..checkpoints.formats import HEAD, refuse_other_kinds
+from ..checkpoints.formats import HEAD, INSTALL, refuse_other_kinds
 from ..utils.errors import CheckpointError, ConfigError
 
 HUB, WEB = 'hf://', ('http://', 'https://')
-INSTALL = 'pip install "pelk_mm[hub]"'
 _TRIES = 5
 _TIMEOUT = 30  # seconds without a byte
 _BLOCK = 1 << 20

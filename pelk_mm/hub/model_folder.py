@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from .. import models
 from ..checkpoints.loading import load_weights
 from ..checkpoints.reading import read_checkpoint
-from ..utils.errors import CheckpointError, ConfigError, naming
+from ..utils.errors import CheckpointError, naming
 from .fetch import digest_of
 
 CONFIG, WEIGHTS, CARD, SUMS = 'config.json', 'model.safetensors', 'README.md', 'SHA256SUMS'
@@ -113,11 +113,6 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     """The weights of a folder, by their names.
 
     Raises:
-        CheckpointError: The file is missing or damaged.
-        ConfigError: The package safetensors is not installed.
+        CheckpointError: The file is missing or damaged, or safetensors is not installed.
     """
-    try:
-        import safetensors  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(f'{folder / WEIGHTS} needs safetensors: pip install "pelk_mm[hub]"') from error
     return read_checkpoint(folder / WEIGHTS)['state_dict']

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..checkpoints.deploy import is_deployed
+from ..checkpoints.formats import INSTALL
 from ..checkpoints.reading import read_checkpoint
 from ..engine.config import load_config
 from ..utils.errors import CheckpointError, ConfigError
@@ -82,7 +83,7 @@ def publish_model(
     try:
         from safetensors.torch import save
     except ImportError as error:
-        raise ConfigError('publishing needs safetensors: pip install "pelk_mm[hub]"') from error
+        raise ConfigError(f'publishing needs safetensors: {INSTALL}') from error
     target = claim_folder(folder, overwrite)
     content = read_checkpoint(checkpoint)
     if is_deployed(content):

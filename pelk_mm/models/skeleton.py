@@ -185,7 +185,7 @@ class LargeKernelBackbone(BaseModule):
                 f'{type(self).__name__} takes images (N, {self.in_channels}, H, W) with H and W at least '
                 f'{MIN_IMAGE_SIZE} pixels, but got {tuple(x.shape)}'
             )
-        outputs = []
+        outputs, last = [], max(self.out_indices)
         for i, (downsample, stage) in enumerate(zip(self.downsample_layers, self.stages, strict=True)):
             x = downsample(x)
             extras = self.stage_extras(i)
@@ -193,7 +193,7 @@ class LargeKernelBackbone(BaseModule):
                 x = block(x, *extras)
             if i in self.out_indices:
                 outputs.append(self._output(x, getattr(self, f'norm{i}')))
-            if i == max(self.out_indices):
+            if i == last:
                 break
         return keep_together(tuple(outputs))
 

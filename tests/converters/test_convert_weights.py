@@ -1,10 +1,8 @@
 import authors_nets as authors
 import pytest
 import torch
-from authors_cases import CASES, KERNELS, TINY, converter
-from mmengine.registry import MODELS, DefaultScope
+from authors_cases import CASES, KERNELS, TINY, classifier, converter
 
-from pelk_mm.checkpoints.loading import load_weights
 from pelk_mm.converters.convert_weights import describe
 from pelk_mm.models import PeLK, SLaK
 from pelk_mm.utils.errors import CheckpointError, ConfigError
@@ -13,16 +11,6 @@ from pelk_mm.utils.errors import CheckpointError, ConfigError
 @pytest.fixture
 def convert(tmp_path):
     return converter(tmp_path)
-
-
-def classifier(done, checkpoint):
-    """mmpretrain's classifier of the configs that the converter names, with the weights."""
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        model = MODELS.build({'type': 'ImageClassifier', **done.model})
-    load_weights(model, checkpoint, 'ours.pth', demand_all=True)
-    assert set(checkpoint['state_dict']) == set(model.state_dict())
-    model.eval()
-    return model
 
 
 def images(height=75, width=101):

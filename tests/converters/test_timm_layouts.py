@@ -2,10 +2,7 @@
 
 import pytest
 import torch
-from authors_cases import converter
-from mmengine.registry import MODELS, DefaultScope
-
-from pelk_mm.checkpoints.loading import load_weights
+from authors_cases import classifier, converter
 
 timm = pytest.importorskip('timm', reason='timm is not installed')
 pytest.importorskip('mmpretrain', reason='ConvNeXt is of mmpretrain')
@@ -46,9 +43,7 @@ def test_the_same_function(convert, net, name):
     family, kwargs = CASES[name]
     theirs = net(name, **kwargs)
     done, checkpoint = convert(family, theirs.state_dict())
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        ours = MODELS.build({'type': 'ImageClassifier', **done.model}).eval()
-    load_weights(ours, checkpoint, 'ours.pth', demand_all=True)
+    ours = classifier(done, checkpoint)
     x = torch.randn(2, 3, 75, 96)
     with torch.no_grad():
         torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
@@ -67,9 +62,7 @@ def test_published_sizes_are_called_by_their_names(convert, net):
 def test_a_warm_start_of_pelk(convert, net):
     theirs = net('convnext_tiny', **SMALL)
     done, checkpoint = convert('convnext-to-pelk', theirs.state_dict())
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        ours = MODELS.build({'type': 'ImageClassifier', **done.model}).eval()
-    load_weights(ours, checkpoint, 'ours.pth', demand_all=True)
+    ours = classifier(done, checkpoint)
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
