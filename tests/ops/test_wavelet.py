@@ -108,7 +108,9 @@ def test_compiled_in_one_graph():
         torch.testing.assert_close(gradient, other, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    'dtype', [torch.float32, torch.bfloat16, pytest.param(torch.float16, marks=needs.float16_on_cpu)]
+)
 def test_other_types_and_layouts(dtype):
     x, weight, level_weights, bias = made_up((14, 13), 3)
     expected = plain(x, weight, level_weights, bias)
@@ -116,7 +118,7 @@ def test_other_types_and_layouts(dtype):
     got = wavelet_conv2d(cast[0].contiguous(memory_format=torch.channels_last), cast[1], cast[2:-1], cast[-1])
     assert got.dtype == dtype
     error = (got.double() - expected).abs().max() / expected.abs().max()
-    assert error < (1e-6 if dtype == torch.float32 else 3e-2)
+    assert error < {torch.float32: 1e-6, torch.float16: 4e-3, torch.bfloat16: 3e-2}[dtype]
 
 
 def test_autocast():
