@@ -14,13 +14,17 @@ from torch import Tensor, nn
 
 from ..checkpoints.reading import unpickle
 from ..models.mlp_neck import MlpNeck
+from ..models.overlock_head import OverLoCKHead
 from ..utils.errors import CheckpointError, ConfigError, first_names, naming
 from ..utils.files import claim_file, save_atomic
-from .families import FAMILIES, Family, shape_of
+from .families import FAMILIES
+from .layouts import Family
 from .rules import Renamed, fill, guess_source, rename
 
 # Where a checkpoint may hold weights, the first that is there being taken.
 ENTRIES = ('state_dict', 'model', 'state_dict_ema', 'model_ema')
+# What a segmentor or detector has beside its backbone.
+OTHER_PARTS = ('decode_head.', 'auxiliary_head.', 'neck.', 'rpn_head.', 'roi_head.', 'bbox_head.')
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, *_INTEGERS)
 
@@ -114,9 +118,11 @@ def translate(
     entry, others, source = _read_weights(checkpoint, entry, trust_checkpoint)
     ignored = [key for key in source if left_out.fullmatch(key)]
     source = {key: value for key, value in source.items() if key not in ignored}
+    source = {key: value for key, value in source.items() if not re.fullmatch(layout.left_out, key)}
     for key, value in source.items():
         if fault := _fault(value):
             raise CheckpointError(f'checkpoint {checkpoint} cannot be converted: {key} {fault}')
+    source, other_parts = _split(source) if layout.dense else (source, {})
     found, unused = rename(source, layout.rules)
     try:
         read_args = layout.read_args(found)
@@ -136,6 +142,7 @@ def translate(
             values = ' '.join(f'{name}=...' for name in layout.unseen)
             findings += f'; a net trained with other {" or ".join(layout.unseen)} needs --backbone-options {values}'
         raise CheckpointError(f'checkpoint {checkpoint} of family {family} does not fit {_call(config)}: {findings}')
+    state |= {key: value.detach().clone() for key, value in other_parts.items()}
     configs = {'backbone': config, **configs}
     meta = {'family': family, 'source': Path(checkpoint).name, 'entry': entry, 'model': configs}
     defaults = inspect.signature(type(backbone)).parameters
@@ -200,9 +207,9 @@ def _build_backbone(
     package, _, name = family.network.partition('.')
     with naming(family.network):
         network = getattr(importlib.import_module(f'{package}.models'), name)
-    defaults = inspect.signature(network).parameters
+    defaults = {name: parameter.default for name, parameter in inspect.signature(network).parameters.items()}
     args = {**family.args, **read_args}
-    args = {key: value for key, value in args.items() if key == 'arch' or value != defaults[key].default}
+    args = {key: value for key, value in args.items() if key == 'arch' or value != defaults.get(key, ...)}
     known = _name_of(args['arch'], network.arch_settings, family.width_factor)
     if arch is not None or known is not None:
         args['arch'] = arch or known
@@ -217,13 +224,19 @@ def _build_backbone(
     return backbone, {'type': family.network, **args}
 
 
+def _split(source: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Keys of the backbone without its prefix, and those of the other parts of a segmentor or detector."""
+    others = {key: value for key, value in source.items() if key.startswith(OTHER_PARTS)}
+    return {key.removeprefix('backbone.'): value for key, value in source.items() if key not in others}, others
+
+
 def _build_classifier(
     family: Family, found: Mapping[str, Renamed], width: int
 ) -> tuple[dict[str, nn.Module], dict[str, dict[str, Any]]]:
     """Neck and head behind ``width`` channels, and their configs; none where the source has no classifier."""
     if 'head.fc.weight' not in found:
         return {}, {}
-    classes = shape_of(found, 'head.fc.weight', 2)[0]
+    classes = found['head.fc.weight'].shape[0]
     configs: dict[str, dict[str, Any]] = {} if family.neck is None else {'neck': {'type': family.neck}}
     with torch.device('meta'):  # for the shapes alone: all of these values come from the source
         parts: dict[str, nn.Module] = {}
@@ -231,8 +244,14 @@ def _build_classifier(
             parts['neck'] = neck = MlpNeck(width)
             configs['neck']['in_channels'] = width
             width = neck.out_channels
-        parts['head'] = nn.ModuleDict({'fc': nn.Linear(width, classes)})
-    configs['head'] = {'type': 'LinearClsHead', 'num_classes': classes, 'in_channels': width}
+        if family.head == 'pelk_mm.OverLoCKHead':
+            overview = {'overview_channels': width} if 'head.overview_fc.weight' in found else {}
+            width += width // 4
+            parts['head'] = OverLoCKHead(classes, width, **overview, loss=None)
+        else:
+            overview = {}
+            parts['head'] = nn.ModuleDict({'fc': nn.Linear(width, classes)})
+    configs['head'] = {'type': family.head, 'num_classes': classes, 'in_channels': width, **overview}
     return parts, configs
 
 

@@ -139,8 +139,13 @@ def fill(
 
 
 def flat(value: Tensor, shape: torch.Size) -> Tensor:
-    """A vector stored with axes of length 1, (1, 1, 1, C) to (C,)."""
-    return value.reshape(-1) if value.numel() == value.shape[-1] else value
+    """A vector stored with axes of length 1, (1, 1, 1, C) or (C, 1, 1, 1) to (C,)."""
+    return value.reshape(-1) if value.numel() == max(value.shape) else value
+
+
+def as_kernel(value: Tensor, shape: torch.Size) -> Tensor:
+    """A table of relative positions, (C, K K), as a kernel (C, 1, K, K)."""
+    return value.view(shape) if value.ndim == 2 and value.numel() == shape.numel() else value
 
 
 def as_linear(value: Tensor, shape: torch.Size) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
@@ -57,7 +57,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, pos_embed: Tensor | None = None) -> Tensor:
         """(N, C, H, W) to the same shape; ``pos_embed`` is the stage's h for mixers that read one."""
         if self.with_cp and torch.is_grad_enabled():
-            return _checkpointed(self, x, pos_embed)
+            return checkpointed(self, x, pos_embed)
         return self._forward(x, pos_embed)
 
     def _forward(self, x: Tensor, pos_embed: Tensor | None) -> Tensor:
@@ -202,22 +202,23 @@ class LargeKernelBlock(ResidualBlock):
             self.norm = nn.Identity()
 
 
-def _checkpointed(block: ResidualBlock, x: Tensor, pos_embed: Tensor | None) -> Tensor:
-    """Run a block under the non-reentrant checkpoint; its recomputation must not count a batch twice."""
+def checkpointed(block: nn.Module, *inputs: Tensor | None) -> Tensor:
+    """Run ``block._forward`` under the non-reentrant checkpoint; its recomputation must not count a batch twice."""
+    forward = cast(Callable[..., Tensor], block._forward)
     if compiling():  # it recomputes without the norms' updates, and cannot trace a state of ours
-        return checkpoint(block._forward, x, pos_embed, use_reentrant=False)
+        return checkpoint(forward, *inputs, use_reentrant=False)
     norms = [m for m in block.modules() if isinstance(m, _BatchNorm)]
     first = True
 
-    def run(x: Tensor, pos_embed: Tensor | None) -> Tensor:
+    def run(*inputs: Tensor | None) -> Tensor:
         nonlocal first
         if first:
             first = False
-            return block._forward(x, pos_embed)
+            return forward(*inputs)
         with _FrozenStatistics(norms):
-            return block._forward(x, pos_embed)
+            return forward(*inputs)
 
-    return checkpoint(run, x, pos_embed, use_reentrant=False)
+    return checkpoint(run, *inputs, use_reentrant=False)
 
 
 class _FrozenStatistics:

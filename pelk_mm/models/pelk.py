@@ -45,14 +45,17 @@ class PeLK(LargeKernelBackbone):
             - 'dilated': UniRepLKNet's K x K, with its own parallel kernels in place of ``small_kernel``;
             - 'inception': InceptionNeXt's bands of length K and square of ``small_kernel``, biased and without
               BatchNorm, each on a third of the channels that are convolved;
-            - 'shiftwise': SW's kernel of N x N filters, N = ``small_kernel``.
+            - 'shiftwise': SW's kernel of N x N filters, N = ``small_kernel``;
+            - 'wavelet': WTConv's kernels of ``small_kernel`` in the fewest wavelet levels that see K pixels;
+            - 'window': WBMM's product within windows of ``window_size``, whatever K.
 
             Their authors have no h, ``pos_embed=None``, and convolve every channel, ``conv_ratio=1.0``, but
-            InceptionNeXt's 3/8 and SW's 0.77. The last three read no h: 'visible' stands for None with them.
+            InceptionNeXt's 3/8 and SW's 0.77. From 'dilated' on they read no h: 'visible' stands for None with them.
         width_factor: Multiplies every channel count, of a dict too, truncated. 1.0 for "without sparsity" (D3).
         norm_cfg: LayerNorm of stem, blocks, downsampling and outputs.
         branch_norm_cfg: BatchNorm behind each convolution branch: 'BN' or 'SyncBN'.
         act_cfg: Activation of the blocks.
+        window_size: Side of the windows ('window' alone).
         **kwargs: ``strides``, ``drop_path_rate``, ``layer_scale_init_value``, ``out_indices``, ``frozen_stages``,
             ``norm_eval``, ``gap_before_final_norm``, ``with_cp``, ``init_cfg`` of :class:`LargeKernelBackbone`.
 
@@ -86,6 +89,7 @@ class PeLK(LargeKernelBackbone):
         norm_cfg: Mapping[str, Any] = {'type': 'LN2d', 'eps': 1e-6},  # noqa: B006 (never written to)
         branch_norm_cfg: Mapping[str, Any] = {'type': 'BN'},  # noqa: B006
         act_cfg: Mapping[str, Any] = {'type': 'GELU'},  # noqa: B006
+        window_size: int = 7,
         **kwargs: Any,
     ) -> None:
         self._mixer_class = find_mixer(mixer)
@@ -99,6 +103,7 @@ class PeLK(LargeKernelBackbone):
             ('central_size', 'central_size', central_size, 5),
             ('grids', 'grid', list(stage_grids), [None] * 4),
             ('small_kernel', 'small_kernel', small_kernel, 5),
+            ('window_size', 'window_size', window_size, 7),
         ):
             if parameter not in read and value != default:
                 raise ValueError(f'mixer={mixer!r} makes no use of {name}: leave it at {default}, but got {value}')
@@ -117,6 +122,7 @@ class PeLK(LargeKernelBackbone):
                 'grid': grid,
                 'conv_ratio': conv_ratio,
                 'small_kernel': small_kernel,
+                'window_size': window_size,
                 'branch_norm_cfg': branch_norm_cfg,
                 'pos_embed': pos_embed,
             }

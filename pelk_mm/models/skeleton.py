@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import Any, cast
 
 from mmengine.model import BaseModule
@@ -108,7 +107,7 @@ class LargeKernelBackbone(BaseModule):
             warn_of_batch_norm(type(self).__name__, norm_cfg)
         self._block_args: dict[str, Any] = {'layer_scale_init_value': layer_scale_init_value, 'with_cp': with_cp}
 
-        rates = [drop_path_rate * i / max(sum(self.depths) - 1, 1) for i in range(sum(self.depths))]
+        rates = self.drop_path_rates(drop_path_rate)
         self.downsample_layers = nn.ModuleList()
         self.stages = nn.ModuleList()
         for i, (depth, channels) in enumerate(zip(self.depths, self.channels, strict=True)):
@@ -121,7 +120,20 @@ class LargeKernelBackbone(BaseModule):
                 nn.ModuleList(self.build_block(i, block, channels, rates.pop(0)) for block in range(depth))
             )
             if i in self.out_indices:
-                self.add_module(f'norm{i}', self.build_output_norm(channels))
+                self.add_module(f'norm{i}', self.build_output_norm(self.output_channels(i)))
+        self.reset_layers()
+
+    def drop_path_rates(self, highest: float, further_blocks: int = 0) -> list[float]:
+        """Stochastic depth of every block in turn, linear from 0; ``further_blocks`` stand behind the stages."""
+        blocks = sum(self.depths) + further_blocks
+        return [highest * i / max(blocks - 1, 1) for i in range(blocks)]
+
+    def output_channels(self, stage: int) -> int:
+        """Channels of the output of ``stage`` (0..3)."""
+        return self.channels[stage]
+
+    def reset_layers(self) -> None:
+        """Truncated normal weights, standard deviation 0.02, and zero biases, of all convolutions and linears."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
@@ -158,6 +170,10 @@ class LargeKernelBackbone(BaseModule):
         """The norm of a stage's output."""
         return build_norm(self.norm_cfg, channels)
 
+    def stage_modules(self, stage: int) -> tuple[nn.Module, ...]:
+        """What computes a stage from the one before."""
+        return self.downsample_layers[stage], self.stages[stage]
+
     def stage_extras(self, stage: int) -> tuple[Tensor, ...]:
         """Tensors that the stage's blocks share and receive beside the feature map."""
         return ()
@@ -176,15 +192,7 @@ class LargeKernelBackbone(BaseModule):
         Raises:
             ValueError: Another shape.
         """
-        if not isinstance(x, Tensor) or not x.is_floating_point():
-            got = x.dtype if isinstance(x, Tensor) else type(x).__name__
-            raise TypeError(f'{type(self).__name__} takes a floating-point tensor of images, but got {got}')
-        # one comparison a side: each bounds one size that torch.export leaves open, a `min` of both would bound neither
-        if x.ndim != 4 or x.shape[1] != self.in_channels or x.shape[2] < MIN_IMAGE_SIZE or x.shape[3] < MIN_IMAGE_SIZE:
-            raise ValueError(
-                f'{type(self).__name__} takes images (N, {self.in_channels}, H, W) with H and W at least '
-                f'{MIN_IMAGE_SIZE} pixels, but got {tuple(x.shape)}'
-            )
+        self.check_images(x)
         outputs, last = [], max(self.out_indices)
         for i, (downsample, stage) in enumerate(zip(self.downsample_layers, self.stages, strict=True)):
             x = downsample(x)
@@ -196,6 +204,18 @@ class LargeKernelBackbone(BaseModule):
             if i == last:
                 break
         return keep_together(tuple(outputs))
+
+    def check_images(self, x: Tensor) -> None:
+        """Raise TypeError or ValueError unless ``x`` is (N, in_channels, H, W), floating-point, H and W at least 32."""
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise TypeError(f'{type(self).__name__} takes a floating-point tensor of images, but got {got}')
+        # one comparison a side: each bounds one size that torch.export leaves open, a `min` of both would bound neither
+        if x.ndim != 4 or x.shape[1] != self.in_channels or x.shape[2] < MIN_IMAGE_SIZE or x.shape[3] < MIN_IMAGE_SIZE:
+            raise ValueError(
+                f'{type(self).__name__} takes images (N, {self.in_channels}, H, W) with H and W at least '
+                f'{MIN_IMAGE_SIZE} pixels, but got {tuple(x.shape)}'
+            )
 
     def _output(self, x: Tensor, norm: nn.Module) -> Tensor:
         if self.gap_before_final_norm:
@@ -209,12 +229,10 @@ class LargeKernelBackbone(BaseModule):
         """
         super().train(mode)
         for i in (*range(self.frozen_stages), *range(max(self.out_indices) + 1, self.num_stages)):
-            self.downsample_layers[i].eval()
-            self.stages[i].eval()
-            for parameter in chain(
-                self.downsample_layers[i].parameters(), self.stages[i].parameters(), self.stage_extras(i)
-            ):
-                parameter.requires_grad_(False)
+            for module in self.stage_modules(i):
+                module.eval().requires_grad_(False)
+            for extra in self.stage_extras(i):
+                extra.requires_grad_(False)
         if self.norm_eval:
             for module in self.modules():
                 if isinstance(module, _BatchNorm):

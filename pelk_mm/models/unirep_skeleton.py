@@ -63,14 +63,7 @@ class UniRepBackbone(LargeKernelBackbone):
 
     def build_stem(self, channels: int) -> nn.Sequential:
         """Image (N, in_channels, H, W) to (N, channels, ceil(H / 4), ceil(W / 4))."""
-        half = max(channels // 2, 1)
-        return nn.Sequential(
-            nn.Conv2d(self.in_channels, half, kernel_size=3, stride=2, padding=1),
-            build_norm(self.norm_cfg, half),
-            build_activation(self.act_cfg),
-            nn.Conv2d(half, channels, kernel_size=3, stride=2, padding=1),
-            build_norm(self.norm_cfg, channels),
-        )
+        return overlapping_stem(self.in_channels, channels, self.norm_cfg, self.act_cfg)
 
     def build_downsample(self, in_channels: int, channels: int, stride: int = 2) -> nn.Sequential:
         """(N, in_channels, H, W) to (N, channels, ceil(H / stride), ceil(W / stride)), between two stages."""
@@ -78,3 +71,17 @@ class UniRepBackbone(LargeKernelBackbone):
             nn.Conv2d(in_channels, channels, kernel_size=3, stride=stride, padding=1),
             build_norm(self.norm_cfg, channels),
         )
+
+
+def overlapping_stem(
+    in_channels: int, channels: int, norm_cfg: Mapping[str, Any], act_cfg: Mapping[str, Any]
+) -> nn.Sequential:
+    """Two normed 3 x 3 convolutions of stride 2, (N, in_channels, H, W) to (N, channels, ceil(H / 4), ceil(W / 4))."""
+    half = max(channels // 2, 1)
+    return nn.Sequential(
+        nn.Conv2d(in_channels, half, kernel_size=3, stride=2, padding=1),
+        build_norm(norm_cfg, half),
+        build_activation(act_cfg),
+        nn.Conv2d(half, channels, kernel_size=3, stride=2, padding=1),
+        build_norm(norm_cfg, channels),
+    )

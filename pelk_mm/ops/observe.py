@@ -17,10 +17,13 @@ class Call:
     """One call of a public convolution.
 
     Attributes:
-        operation: Name of the function: 'depthwise_conv2d', 'peripheral_conv2d', 'shiftwise_conv2d' or 'visible_sum'.
+        operation: Name of the function: 'depthwise_conv2d', 'peripheral_conv2d', 'shiftwise_conv2d', 'visible_sum',
+            'window_conv2d' or 'neighbourhood_gather'.
         shape: (N, C, H, W) of the input and of each output; (C, H, W) of the map that ``visible_sum`` makes.
-        weight: The very tensor that the caller passed, before autocast: ``weight``, or ``product`` of ``visible_sum``.
-        kernel_size: (kh, kw) of the dense kernel; (M, M) of ``shiftwise_conv2d``.
+        weight: The very tensor that the caller passed, before autocast: ``weight``, ``product`` of ``visible_sum``,
+            ``attention`` of ``neighbourhood_gather``.
+        kernel_size: (kh, kw) of the dense kernel; (M, M) of ``shiftwise_conv2d``; (w, w) of ``window_conv2d``, whose
+            pixels meet those of their window.
     """
 
     operation: str

@@ -67,6 +67,8 @@ def wavelet_conv2d(
     below: Tensor | None = None
     for bands, size in zip(reversed(filtered), reversed(sizes), strict=True):
         below = _join_bands(bands, below)[..., : size[0], : size[1]]
+        if is_watched(below):  # whether it is contiguous would be one graph's question
+            below = below.clone(memory_format=torch.contiguous_format)
     return output if below is None else output + below
 
 
@@ -83,8 +85,9 @@ def haar_transform(x: Tensor) -> Tensor:
         (N, C, 4, ceil(H / 2), ceil(W / 2)).
     """
     height, width = x.shape[2:]
-    x = F.pad(0.5 * x, (0, width % 2, 0, height % 2))
-    return _split(x) if is_watched(x) else _Split.apply(x)
+    if is_watched(x):  # one graph for odd and even sides
+        return _split(F.pad(0.5 * x, (0, 1, 0, 1)), (height + 1) // 2, (width + 1) // 2)
+    return _Split.apply(F.pad(0.5 * x, (0, width % 2, 0, height % 2)))
 
 
 def inverse_haar_transform(bands: Tensor) -> Tensor:
@@ -100,8 +103,9 @@ def _join_bands(bands: Tensor, mean: Tensor | None) -> Tensor:
 
 # Sums over cells, and what is their transpose: without the halves each is the other's backward pass. The two that torch
 # sees into copy more, and are for graphs and transforms.
-def _split(x: Tensor) -> Tensor:
-    return torch.stack([part + sign * other for part, sign, other in _halves(x)], dim=2)
+def _split(x: Tensor, height: int, width: int) -> Tensor:
+    bands = [part + sign * other for part, sign, other in _halves(x, height, width)]
+    return torch.stack(bands, dim=2)
 
 
 def _join(bands: Tensor, mean: Tensor | None) -> Tensor:
@@ -116,7 +120,7 @@ class _Split(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         count, channels, height, width = x.shape
         bands = x.new_empty(count, channels, BANDS, height // 2, width // 2)
-        for band, (part, sign, other) in enumerate(_halves(x)):
+        for band, (part, sign, other) in enumerate(_halves(x, height // 2, width // 2)):
             torch.add(part, other, alpha=sign, out=bands[:, :, band])
         return bands
 
@@ -141,11 +145,11 @@ class _Join(torch.autograd.Function):
         return bands, bands[:, :, 0] if ctx.has_mean else None
 
 
-def _halves(x: Tensor) -> list[tuple[Tensor, int, Tensor]]:
-    """For each band what is added, with which sign: (part, sign, other)."""
-    above, below = x[..., 0::2, :], x[..., 1::2, :]
+def _halves(x: Tensor, height: int, width: int) -> list[tuple[Tensor, int, Tensor]]:
+    """For each band of ``height`` x ``width`` cells what is added, with which sign: (part, sign, other)."""
+    above, below = x[..., 0::2, :][..., :height, :], x[..., 1::2, :][..., :height, :]
     total, difference = above + below, above - below
-    pairs = [(part[..., 0::2], part[..., 1::2]) for part in (total, difference)]
+    pairs = [(part[..., 0::2][..., :width], part[..., 1::2][..., :width]) for part in (total, difference)]
     return [(left, sign, right) for sign in (1, -1) for left, right in pairs]
 
 

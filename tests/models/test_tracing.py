@@ -79,7 +79,7 @@ def test_compiled_mixers_take_maps_of_all_sizes(mixer):
     graphs = []
     compiled = torch.compile(layer, fullgraph=True, backend=lambda graph, _: graphs.append(graph) or graph)
     with torch.no_grad():
-        for size in ((9, 10), (12, 6), (33, 41)):
+        for size in ((9, 10), (12, 8), (33, 41)):  # larger than a window
             x = torch.randn(2, layer.channels, *size)
             for dimension in (2, 3):
                 torch._dynamo.mark_dynamic(x, dimension)

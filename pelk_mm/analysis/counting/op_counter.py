@@ -34,7 +34,8 @@ class OpCounter(TorchDispatchMode):
             ``forward``, children apart. Operations are 'conv', 'linear', 'matmul', 'norm', 'resize' and 'pool' (all by
             mmengine's formulas), and of this package 'depthwise_conv2d', 'auxiliary' (dense kh x kw taps a pixel,
             padding included), 'visible_sum' (its two matrix products, once whatever the batch) and 'shiftwise_conv2d'
-            (as its authors count: the N x N filters on their larger map; shifts are additions and cost nothing).
+            (as its authors count: the N x N filters on their larger map; shifts are additions and cost nothing),
+            'window_conv2d' and 'neighbourhood_gather' (for each value those that are summed: of a window, of K x K).
     """
 
     def __init__(self, model: nn.Module, auxiliary_kernels: Collection[Tensor] = ()) -> None:
@@ -87,6 +88,8 @@ class OpCounter(TorchDispatchMode):
         elif operation == 'shiftwise_conv2d':
             height, width = (size + call.weight.shape[-1] - 1 for size in call.shape[2:])
             macs = call.shape[0] * call.weight.numel() * height * width
+        elif operation in ('window_conv2d', 'neighbourhood_gather'):
+            macs = depthwise_macs(call.shape, call.kernel_size)
         else:
             operation = 'auxiliary' if id(call.weight) in self._auxiliary else 'depthwise_conv2d'
             macs = depthwise_macs(call.shape, call.kernel_size)

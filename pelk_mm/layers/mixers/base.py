@@ -24,6 +24,8 @@ class TokenMixer(nn.Module):
     reads_pos_embed = False
     #: Whether :meth:`switch_to_deploy` merges BatchNorms, the mixer's own or the block's, into the kernels.
     merges_norms = True
+    #: Whether the deployed mixer does the same at every pixel, as a convolution.
+    shift_invariant = True
     channels: int
     kernel_size: int
     deployed = False
@@ -81,7 +83,8 @@ class TokenMixer(nn.Module):
 
         Kernels that are no squares stand in the middle of zeros, and are summed where they share channels. Once
         deployed, the g outputs of the convolved channels are a cross-correlation with this kernel, plus bias and the
-        term of h. Before, it is the large kernel ahead of its BatchNorm; a mixer says what else is summed.
+        term of h; where a mixer is not :attr:`shift_invariant`, on average over the places of a pixel. Before, it is
+        the large kernel ahead of its BatchNorm; a mixer says what else is summed.
         """
         raise NotImplementedError
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -39,6 +39,7 @@ class DilatedReparamConv(DepthwiseConv):
         kernel_size: K, odd, at least 5.
         conv_ratio: Share of channels that are convolved, in (0, 1]; UniRepLKNet convolves all of them.
         norm_cfg: BatchNorm behind each branch: ``dict(type='BN' | 'SyncBN')``; deployment folds it away.
+        dilations: (k_i, r_i) of each branch, instead of those of :data:`BRANCHES`; each at most K wide.
 
     Raises:
         TypeError, ValueError: An argument is out of its range.
@@ -51,6 +52,7 @@ class DilatedReparamConv(DepthwiseConv):
         *,
         conv_ratio: float = 1.0,
         norm_cfg: Mapping[str, Any] | None = None,
+        dilations: Sequence[tuple[int, int]] | None = None,
     ) -> None:
         check_odd('kernel_size', kernel_size)
         if kernel_size < min(BRANCHES):
@@ -58,7 +60,7 @@ class DilatedReparamConv(DepthwiseConv):
         super().__init__(channels, kernel_size, conv_ratio=conv_ratio)
         self.branch_norm_cfg = check_branch_norm_cfg(norm_cfg)
         self.norm = build_branch_norm(self.branch_norm_cfg, self.conv_channels)
-        self.dilations = BRANCHES[min(kernel_size, max(BRANCHES))]
+        self.dilations = BRANCHES[min(kernel_size, max(BRANCHES))] if dilations is None else tuple(dilations)
         for size, dilation in self.dilations:
             weight = nn.Parameter(torch.empty(self.conv_channels, 1, size, size))
             norm = build_branch_norm(self.branch_norm_cfg, self.conv_channels)

@@ -11,6 +11,8 @@ from .inception import InceptionConv
 from .peripheral import PeripheralConv2d
 from .shiftwise import ShiftwiseConv
 from .stripe import StripeConv
+from .wavelet import WaveletConv
+from .window import WindowConv
 
 #: Mixers by the name that ``mixer=`` takes in a config.
 MIXERS: Mapping[str, type[TokenMixer]] = {
@@ -20,6 +22,8 @@ MIXERS: Mapping[str, type[TokenMixer]] = {
     'dilated': DilatedReparamConv,
     'inception': InceptionConv,
     'shiftwise': ShiftwiseConv,
+    'wavelet': WaveletConv,
+    'window': WindowConv,
 }
 
 

@@ -151,6 +151,7 @@ OFFERED = {
     'grid': (4, 2, 1, 2, 4),
     'conv_ratio': 0.5,
     'small_kernel': 3,
+    'window_size': 4,
     'branch_norm_cfg': {'type': 'BN', 'eps': 1e-3},
     'pos_embed': None,
 }
@@ -171,12 +172,16 @@ def test_from_pelk_names_what_the_mixer_reads(name):
 
 
 def test_from_pelk_translates():
-    peripheral = MIXERS['peripheral'].from_pelk(16, 13, **OFFERED)
+    peripheral = MIXERS['peripheral'].from_pelk(16, 13, **{k: v for k, v in OFFERED.items() if k != 'window_size'})
     assert (peripheral.grid.sizes, peripheral.conv_channels, peripheral.small_kernel) == ((4, 2, 1, 2, 4), 8, 3)
     inception = MIXERS['inception'].from_pelk(16, 13, conv_ratio=0.5, small_kernel=3)
     assert (inception.branch_channels, inception.square_kernel, inception.band_kernel) == (2, 3, 13)
     shiftwise = MIXERS['shiftwise'].from_pelk(16, 13, conv_ratio=0.5, small_kernel=3, branch_norm_cfg={'type': 'BN'})
     assert (shiftwise.conv_channels, shiftwise.small_kernel, shiftwise.kernel_size) == (8, 3, 13)
+    wavelet = MIXERS['wavelet'].from_pelk(16, 13, conv_ratio=0.5, small_kernel=3)
+    assert (wavelet.conv_channels, wavelet.small_kernel, wavelet.levels) == (8, 3, 3)  # 3 * 2^3 = 24, 3 * 2^2 = 12
+    window = MIXERS['window'].from_pelk(16, 51, conv_ratio=0.5, window_size=4)
+    assert (window.conv_channels, window.window_size, window.kernel_size) == (8, 4, 7)
     with pytest.raises(NotImplementedError):
         TokenMixer.from_pelk(16, 13)
 
@@ -184,11 +189,48 @@ def test_from_pelk_translates():
 KERNELS = {**MIXERS, 'depthwise': DepthwiseConv}
 
 
+SIZES = {'inception': {}, 'wavelet': {'kernel_size': 3, 'levels': 2}, 'window': {'window_size': 3}}
+
+
 def make_in_float64(name):
-    return KERNELS[name](8, **({} if name == 'inception' else {'kernel_size': 13})).double().eval()
+    return KERNELS[name](8, **SIZES.get(name, {'kernel_size': 13})).double().eval()
 
 
-@pytest.mark.parametrize('name', KERNELS)
+SHIFT_INVARIANT = [name for name, mixer in KERNELS.items() if mixer.shift_invariant]
+OTHERS = {'wavelet': 4, 'window': 3}  # after so many pixels they do the same again
+
+
+def test_which_mixers_are_convolutions():
+    assert set(KERNELS) - set(SHIFT_INVARIANT) == set(OTHERS)
+
+
+@pytest.mark.parametrize('name', OTHERS)
+@pytest.mark.parametrize('deployed', [False, True])
+def test_dense_kernel_of_what_is_no_convolution(name, deployed):
+    """On average over one period, an output's weights for the pixels around it are the kernel."""
+    mixer, period = randomise(make_in_float64(name)), OTHERS[name]
+    if name == 'wavelet':
+        for parameter_name, parameter in mixer.named_parameters():
+            if 'scale' in parameter_name:
+                nn.init.uniform_(parameter, 0.5, 1.5)
+    if deployed:
+        mixer.switch_to_deploy()
+    kernel = mixer.dense_kernel()
+    side = kernel.shape[1]
+    assert kernel.shape == (8, side, side)
+    assert kernel.requires_grad
+    half, first = side // 2, -(-(side // 2) // period) * period
+    x = torch.zeros(1, 8, *[first + period + half] * 2, dtype=torch.float64, requires_grad=True)
+    seen = []
+    for i in range(first, first + period):
+        for j in range(first, first + period):
+            (weights,) = torch.autograd.grad(mixer(x)[0, :, i, j].sum(), x)
+            seen.append(weights[0, :, i - half : i + half + 1, j - half : j + half + 1])
+            assert weights.count_nonzero() == seen[-1].count_nonzero()
+    torch.testing.assert_close(torch.stack(seen).mean(0), kernel.detach())
+
+
+@pytest.mark.parametrize('name', SHIFT_INVARIANT)
 def test_dense_kernel_of_a_deployed_mixer(name):
     """The outputs of the convolved channels are a cross-correlation with the kernel, plus what a zero image gives."""
     mixer = randomise(make_in_float64(name))
@@ -205,7 +247,7 @@ def test_dense_kernel_of_a_deployed_mixer(name):
     torch.testing.assert_close((mixer(x) - mixer(torch.zeros_like(x)))[:, outputs], expected)
 
 
-@pytest.mark.parametrize('name', KERNELS)
+@pytest.mark.parametrize('name', SHIFT_INVARIANT)
 def test_dense_kernel_before_deployment(name):
     """The deployed one, where the BatchNorm of the large kernel is the identity and the other branches give nothing."""
     mixer = make_in_float64(name)
