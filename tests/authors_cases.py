@@ -1,7 +1,10 @@
 """Checkpoints of the authors, made up, with what the converter is to be told."""
 
 import authors_nets as authors
+import authors_uniconvnet as uniconv
 import authors_unirep as unirep
+import authors_wbmm as wbmm
+import authors_wtconv as wtconv
 import torch
 from mmengine.registry import MODELS, DefaultScope
 
@@ -12,6 +15,7 @@ from pelk_mm.converters.convert_weights import convert_weights
 TINY = ((1, 2, 1, 1), (8, 12, 16, 24))
 KERNELS = (13, 11, 9, 7)
 PLAN = ((3,), (13, 13), (13,), (13,))
+WINDOWS = ('D', 'WD', 'W', 'W')
 
 # family, the authors' state dict, their network, arguments of the converter
 CASES = {
@@ -37,6 +41,17 @@ CASES = {
         unirep.unireplknet,
         {},
     ),
+    'wtconvnext': ('wtconvnext', wtconv.wtconvnext_state(*TINY), wtconv.wtconvnext, {}),
+    'wtconvnext-3x3': (
+        'wtconvnext',
+        wtconv.wtconvnext_state(*TINY, levels=(2, 1, 0, 1), kernel=3),
+        wtconv.wtconvnext,
+        {},
+    ),
+    'wbmm': ('wbmm', wbmm.wbmm_state(*TINY, WINDOWS), wbmm.wbmm, {}),
+    'wbmm-dense': ('wbmm', wbmm.wbmm_state(*TINY, ('W', 'WD', 'W', 'W'), window=5), wbmm.wbmm, {}),
+    'wbmm-parallel': ('wbmm', wbmm.wbmm_state(*TINY, ('D', 'WD', 'W', 'M')), wbmm.wbmm, {}),
+    'uniconvnet': ('uniconvnet', uniconv.uniconvnet_state(*TINY, group_width=4), uniconv.uniconvnet, {}),
     'inceptionnext': ('inceptionnext', authors.inceptionnext_state(*TINY), authors.inceptionnext, {}),
     'replknet': ('replknet', authors.replknet_state(*TINY, KERNELS), authors.replknet, {}),
     'replknet-xl-form': ('replknet', authors.replknet_state(*TINY, KERNELS, None, 1.5), authors.replknet, {}),

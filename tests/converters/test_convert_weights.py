@@ -23,13 +23,20 @@ def test_same_function_as_the_authors(convert, name):
     done, checkpoint = convert(family, {'model': state, 'epoch': 3}, **kwargs)
     model = classifier(done, checkpoint)
     x = images()
+    if name == 'uniconvnet':  # in float32 the restatement itself is 1e-5 from its float64 values
+        model, x, state = model.double(), x.double(), {key: value.double() for key, value in state.items()}
     with torch.no_grad():
         features, logits = network(state, x)
-        torch.testing.assert_close(model.head.pre_logits(model.extract_feat(x)), features, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(model(x), logits, rtol=1e-4, atol=1e-5)
+        assert_close(model.head.pre_logits(model.extract_feat(x)), features)
+        assert_close(model(x), logits)
         if done.model['backbone']['type'].startswith('pelk_mm.'):
             model.backbone.switch_to_deploy()
-            torch.testing.assert_close(model(x), logits, rtol=1e-4, atol=1e-5)
+            assert_close(model(x), logits)
+
+
+def assert_close(actual, expected):
+    """To 1e-5 of the largest value."""
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
 
 
 def test_the_warm_start_can_be_trained(convert):
