@@ -200,6 +200,23 @@ def gate(name: str, actual: Tensor, expected: Tensor, bar: float) -> float:
     return error
 
 
+def kept_bytes(compute: Callable[[], object], held: Iterable[Tensor]) -> int:
+    """What autograd saves while ``compute`` runs; tensors that share a storage once, those of ``held`` not at all."""
+    held_storages = {tensor.untyped_storage().data_ptr() for tensor in held}
+    saved: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in held_storages:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor  # which keeps the storage, so that its address stays its own
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result = compute()  # its graph keeps what was saved
+    del result
+    return sum(saved.values())
+
+
 def reason(error: BaseException) -> str:
     """One line for the table of what was skipped."""
     lines = str(error).strip().splitlines()

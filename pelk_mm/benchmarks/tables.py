@@ -26,6 +26,16 @@ def net_table(result: Measured, batch: int, baseline: str = 'pelk') -> str:
     return timing_table('net', result, columns)
 
 
+def operator_table(result: Measured) -> str:
+    """Rows of the benchmark of operators: time and kept memory over those of the plain form, the row behind each."""
+    pairs = [(timing, result.timings[i + 1 - i % 2]) for i, timing in enumerate(result.timings)]
+    columns = [('of the plain form', [ratio(t.median, plain.median) for t, plain in pairs])]
+    if all(t.kept_bytes is not None for t in result.timings):
+        columns.append(('kept for backward, MiB', [_mebibytes(t.kept_bytes) for t in result.timings]))
+        columns.append(('of the plain form', [ratio(t.kept_bytes, plain.kept_bytes) for t, plain in pairs]))
+    return timing_table('operator', result, columns)
+
+
 def plain_table(result: Measured, baseline: str) -> str:
     """Rows of any run, with the baseline's time over each one's."""
     base = result.median(baseline)

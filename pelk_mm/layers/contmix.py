@@ -41,6 +41,9 @@ class ContMix(nn.Module):
         TypeError, ValueError: An argument is out of its range.
     """
 
+    #: How values are summed with the kernels.
+    gather = staticmethod(neighbourhood_gather)
+
     def __init__(
         self,
         channels: int,
@@ -88,8 +91,8 @@ class ContMix(nn.Module):
         halves = values.chunk(2, dim=1)
         mixed = torch.cat(
             [
-                neighbourhood_gather(small.to(values.dtype), halves[0], self.small_kernel),
-                neighbourhood_gather(large.to(values.dtype), halves[1], self.kernel_size),
+                self.gather(small.to(values.dtype), halves[0], self.small_kernel),
+                self.gather(large.to(values.dtype), halves[1], self.kernel_size),
             ],
             dim=1,
         )

@@ -61,15 +61,13 @@ def wavelet_conv2d(
         sizes.append(mean.shape[2:])
         bands = haar_transform(mean)
         mean = bands[:, :, 0]
-        # the way back halves once a level: all of it here, where the weights are few, and exactly, by powers of two
-        kernel = kernel * 0.5**level
         filtered.append(depthwise_conv2d(bands.flatten(1, 2), kernel, backend=backend).unflatten(1, (-1, BANDS)))
     below: Tensor | None = None
     for bands, size in zip(reversed(filtered), reversed(sizes), strict=True):
         below = _join_bands(bands, below)[..., : size[0], : size[1]]
         if is_watched(below):  # whether it is contiguous would be one graph's question
             below = below.clone(memory_format=torch.contiguous_format)
-    return output if below is None else output + below
+    return output if below is None else output.add_(below)
 
 
 def haar_transform(x: Tensor) -> Tensor:
@@ -86,23 +84,24 @@ def haar_transform(x: Tensor) -> Tensor:
     """
     height, width = x.shape[2:]
     if is_watched(x):  # one graph for odd and even sides
-        return _split(F.pad(0.5 * x, (0, 1, 0, 1)), (height + 1) // 2, (width + 1) // 2)
-    return _Split.apply(F.pad(0.5 * x, (0, width % 2, 0, height % 2)))
+        return _split(F.pad(x, (0, 1, 0, 1)), (height + 1) // 2, (width + 1) // 2)
+    if height % 2 or width % 2:
+        x = F.pad(x, (0, width % 2, 0, height % 2))
+    return _Split.apply(x)
 
 
 def inverse_haar_transform(bands: Tensor) -> Tensor:
     """(N, C, 4, h, w) coefficients of :func:`haar_transform` to (N, C, 2 h, 2 w)."""
-    return _join_bands(0.5 * bands, None)
+    return _join_bands(bands, None)
 
 
 def _join_bands(bands: Tensor, mean: Tensor | None) -> Tensor:
-    """Twice the inverse transform; ``mean``, (N, C, h, w) or None, is added to the first band."""
+    """The inverse transform; ``mean``, (N, C, h, w) or None, is added to the first band."""
     watched = is_watched(bands) or (mean is not None and is_watched(mean))
     return _join(bands, mean) if watched else _Join.apply(bands, mean)
 
 
-# Sums over cells, and what is their transpose: without the halves each is the other's backward pass. The two that torch
-# sees into copy more, and are for graphs and transforms.
+# Each is the other's backward pass. The two that torch sees into copy more, and are for graphs and transforms.
 def _split(x: Tensor, height: int, width: int) -> Tensor:
     bands = [part + sign * other for part, sign, other in _halves(x, height, width)]
     return torch.stack(bands, dim=2)
@@ -148,8 +147,8 @@ class _Join(torch.autograd.Function):
 def _halves(x: Tensor, height: int, width: int) -> list[tuple[Tensor, int, Tensor]]:
     """For each band of ``height`` x ``width`` cells what is added, with which sign: (part, sign, other)."""
     above, below = x[..., 0::2, :][..., :height, :], x[..., 1::2, :][..., :height, :]
-    total, difference = above + below, above - below
-    pairs = [(part[..., 0::2][..., :width], part[..., 1::2][..., :width]) for part in (total, difference)]
+    sums = [(above + below).mul_(0.5), (above - below).mul_(0.5)]
+    pairs = [(part[..., 0::2][..., :width], part[..., 1::2][..., :width]) for part in sums]
     return [(left, sign, right) for sign in (1, -1) for left, right in pairs]
 
 
@@ -158,5 +157,9 @@ def _quarters(bands: Tensor, mean: Tensor | None) -> list[tuple[Tensor, int, Ten
     first, rows, columns, diagonal = bands.unbind(2)
     if mean is not None:
         first = first + mean
-    pairs = [(first + rows, columns + diagonal), (first - rows, columns - diagonal)]
-    return [(part, sign, other) for part, other in pairs for sign in (1, -1)]
+    sums = [
+        torch.add(part, other, alpha=sign).mul_(0.5)
+        for sign in (1, -1)
+        for part, other in ((first, rows), (columns, diagonal))
+    ]
+    return [(part, sign, other) for part, other in (sums[:2], sums[2:]) for sign in (1, -1)]

@@ -1,9 +1,10 @@
-"""Time the peripheral convolution, whole backbones, a training step or the masks of sparse training.
+"""Time the peripheral convolution, rivals' operators, whole backbones, a training step or the masks of sparse training.
 
 Where numbers can be wrong they are checked first; then medians and spread. `report` writes docs/benchmarks/.
 `predict` says, without a GPU, what the Triton kernels and a PeLK-T should take on an H100, from their machine code.
 
 python tools/analysis_tools/benchmark.py op --kernel-size 51 --central-size 5
+python tools/analysis_tools/benchmark.py operators --backward
 python tools/analysis_tools/benchmark.py model --arch tiny --size 224 --batch 4
 python tools/analysis_tools/benchmark.py train --arch tiny --size 224 --batch 2
 python tools/analysis_tools/benchmark.py sparsity --arch tiny --size 224 --batch 8
@@ -29,13 +30,14 @@ import torch
 from pelk_mm.benchmarks.harness import GateError, Measured
 from pelk_mm.benchmarks.machine import check_device, describe_machine
 from pelk_mm.benchmarks.nets.evaluation import benchmark_model
+from pelk_mm.benchmarks.nets.operators import benchmark_operators
 from pelk_mm.benchmarks.nets.rivals import NETS
 from pelk_mm.benchmarks.nets.sparsity import benchmark_sparsity
 from pelk_mm.benchmarks.nets.train_step import benchmark_train
 from pelk_mm.benchmarks.op.measure import benchmark_op
 from pelk_mm.benchmarks.op.table import op_table
 from pelk_mm.benchmarks.op.variants import op_variants
-from pelk_mm.benchmarks.tables import describe, net_table, plain_table
+from pelk_mm.benchmarks.tables import describe, net_table, operator_table, plain_table
 from pelk_mm.utils.cli import run_tool
 from pelk_mm.utils.errors import ConfigError
 from pelk_mm.utils.files import claim_file, claim_folder, write_files
@@ -57,6 +59,9 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     op.add_argument('--backward', action='store_true', help='forward and the gradients of image and weight')
     op.add_argument('--hot', action='store_true', help='read one image again and again: it may stay in cache')
     op.add_argument('--variants', nargs='+', metavar='NAME', help=f'some of {", ".join(op_variants())}')
+    operators = what.add_parser('operators', help="WTConv's and OverLoCK's operators beside their authors' torch forms")
+    operators.add_argument('--batch', type=int, default=4)
+    operators.add_argument('--backward', action='store_true', help='forward and all gradients')
     model = what.add_parser('model', help='deployed backbones, evaluation mode')
     train = what.add_parser('train', help='one training step of a classifier')
     for command, batch in ((model, 4), (train, 2)):
@@ -85,12 +90,12 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     for command in (op, model, train):
         command.add_argument('--tf32', action='store_true', help='let CUDA round float32 to TF32')
         command.add_argument('--limit', type=float, metavar='SECONDS', help='a call above this is not timed')
-    for command in (op, model, train, sparsity):
+    for command in (op, operators, model, train, sparsity):
         command.add_argument('--repeats', type=int, default=9)
         command.add_argument('--json', type=Path, metavar='FILE', help='write the figures here too')
-    for command in (op, model, train, sparsity, predict):
+    for command in (op, operators, model, train, sparsity, predict):
         command.add_argument('--overwrite', action='store_true', help='replace the file of --json if it exists')
-    for command in (op, model, train, sparsity, report):
+    for command in (op, operators, model, train, sparsity, report):
         command.add_argument('--device', default='cpu', help='cpu or cuda')
     return parser.parse_args(argv)
 
@@ -127,6 +132,9 @@ def run(what: str, json_file: Path | None, args: dict[str, Any]) -> None:
     if what == 'op':
         result = benchmark_op(**args | {'size': tuple(args['size'])})
         table = op_table(result)
+    elif what == 'operators':
+        result = benchmark_operators(**args)
+        table = operator_table(result)
     elif what == 'sparsity':
         result = Measured(benchmark_sparsity(**args))
         table = plain_table(result, 'iteration')

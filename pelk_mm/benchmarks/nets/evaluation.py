@@ -12,7 +12,7 @@ from torch import nn
 from ..harness import Measured, Variant, gate
 from ..machine import benchmark_settings
 from ..rotation import Rotation
-from .rivals import PELKS, build_net, weight_bytes
+from .rivals import PELKS, PLAIN_FORMS, PUBLISHED, build_net, weight_bytes
 from .setting import Setting, autocast
 
 #: Largest change of the output, over the largest output, with which a deployed net is timed.
@@ -20,7 +20,7 @@ DEPLOY_BAR = 1e-5
 
 
 def benchmark_model(*, repeats: int = 7, **setting: Any) -> Measured:
-    """Time evaluation of :data:`.rivals.RIVALS`; PeLK is deployed. Images are not in the cache when they are read.
+    """Time evaluation of :data:`.rivals.RIVALS`, those of this package deployed. Images are not in the cache when read.
 
     Args:
         repeats: Samples of each net.
@@ -46,12 +46,13 @@ def benchmark_model(*, repeats: int = 7, **setting: Any) -> Measured:
 
 
 def _deployed(name: str, arch: object, image: torch.Tensor, device: torch.device) -> tuple[nn.Module, float | None]:
-    """A net in evaluation mode, and for PeLK by how much its deployment changed the output."""
-    if name not in PELKS:
+    """A net in evaluation mode, and for one of this package by how much its deployment changed the output."""
+    if name not in (*PELKS, *PUBLISHED, *PLAIN_FORMS):
         net = build_net(name, arch).to(device)
         net.eval()  # apart: mmpretrain's returns None
         return net, None
-    net = build_net(name, arch, layer_scale_init_value=1.0).to(device)
+    scaled = {} if name.startswith('overlock') else {'layer_scale_init_value': 1.0}
+    net = build_net(name, arch, **scaled).to(device)
     net.eval()
     randomise_norms(net)
     expected = net(image)[0]

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ...layers import MIXERS, LargeKernelBlock, TokenMixer
-from ...models import LargeKernelBackbone, PeLK
+from ...models import LargeKernelBackbone, OverLoCK, PeLK, UniConvNet, UniRepLKNet, WBMMNet, WTConvNeXt
+from .plain_forms import in_plain_form
 
 #: The paper's kernels: PeLK, and PeLK-101. And PeLK with every other mixer of the package.
 PELKS: dict[str, dict[str, Any]] = {
@@ -20,8 +21,19 @@ PELKS: dict[str, dict[str, Any]] = {
 }
 #: What is timed unless nets are named.
 RIVALS = ('pelk', 'pelk-101', '7x7', 'stripe', 'stripe nhwc', 'convnext')
+#: Other authors' nets at their published sizes, which no ``arch`` changes, and two of them in the form of their
+#: authors' torch code: see :mod:`.plain_forms`.
+PUBLISHED: dict[str, Callable[..., LargeKernelBackbone]] = {
+    'wtconvnext-t': WTConvNeXt,
+    'wbmm-t': WBMMNet,
+    'overlock-xt': partial(OverLoCK, 'xtiny'),
+    'overlock-t': OverLoCK,
+    'uniconvnet-t': UniConvNet,
+    'unireplknet-t': UniRepLKNet,
+}
+PLAIN_FORMS = {'wtconvnext-t grouped': 'wtconvnext-t', 'overlock-xt unfolded': 'overlock-xt'}
 #: Every name of a net.
-NETS = tuple(dict.fromkeys((*RIVALS, *PELKS)))
+NETS = tuple(dict.fromkeys((*RIVALS, *PELKS, *PUBLISHED, *PLAIN_FORMS)))
 
 
 def resolve_arch(arch: str, channels: Sequence[int] | None = None) -> Any:
@@ -45,18 +57,23 @@ def build_net(name: str, arch: Any, **kwargs: Any) -> nn.Module:
     ``pelk``, ``pelk-101`` and ``mixer=...`` are this package's. ``stripe`` is the same net with stripe kernels on stock
     convolutions: SLaK's pair K x 5 + 5 x K on all channels, small kernel merged and without branch norms, on contiguous
     images as in its authors' code; ``stripe nhwc`` the same in channels-last layout. ``7x7`` has stock 7x7 kernels on
-    all channels in their place: a ConvNeXt. ``convnext`` is mmpretrain's.
+    all channels in their place: a ConvNeXt. ``convnext`` is mmpretrain's. Those of :data:`PUBLISHED` and
+    :data:`PLAIN_FORMS` have sizes of their own.
 
     Args:
         name: Of the net.
         arch: As :func:`resolve_arch` returns it.
-        **kwargs: Of PeLK.
+        **kwargs: Of PeLK, or of the published net.
 
     Raises:
         ImportError: mmpretrain is missing; ``7x7`` is then the ConvNeXt to compare with.
     """
     if name in PELKS:
         return PeLK(arch, **PELKS[name], **kwargs)
+    if name in PUBLISHED:
+        return PUBLISHED[name](**kwargs)
+    if name in PLAIN_FORMS:
+        return in_plain_form(PUBLISHED[PLAIN_FORMS[name]](**kwargs))
     if name == 'convnext':
         try:
             from mmpretrain.models import ConvNeXt

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...utils.compat import grad_scaler
-from ..harness import GateError, Measured, Variant
+from ..harness import GateError, Measured, Variant, kept_bytes
 from ..machine import benchmark_settings
 from ..rotation import Rotation
 from .rivals import build_net, weight_bytes
@@ -104,20 +104,14 @@ class TrainStep:
             GateError: The loss is no finite number.
         """
         held = (*self.model.parameters(), *self.model.buffers(), self.images.next())  # copies of images share a storage
-        held_storages = {tensor.untyped_storage().data_ptr() for tensor in held}
-        saved: dict[int, int] = {}
 
-        def pack(tensor: Tensor) -> Tensor:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in held_storages:
-                saved[storage.data_ptr()] = storage.nbytes()
-            return tensor  # which keeps the storage, so that its address stays its own
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        def loss() -> Tensor:
             loss = self.loss()
-        if not torch.isfinite(loss):
-            raise GateError(f'the loss is {float(loss)}: not timed')
-        return sum(saved.values())
+            if not torch.isfinite(loss):
+                raise GateError(f'the loss is {float(loss)}: not timed')
+            return loss
+
+        return kept_bytes(loss, held)
 
     def held_bytes(self) -> int:
         """Weights, buffers and states of the optimizer."""

@@ -78,7 +78,9 @@ class WaveletConv(PartialConv):
         for level, taps in enumerate(level_weights, start=1):
             step = 2**level
             wavelets = self._wavelets(step, taps)
-            spread = F.conv2d(wavelets, wavelets.transpose(0, 1), padding=step - 1, groups=BANDS).view(BANDS, 1, 2 * step - 1, -1)
+            spread = F.conv2d(wavelets, wavelets.transpose(0, 1), padding=step - 1, groups=BANDS).view(
+                BANDS, 1, 2 * step - 1, -1
+            )
             shared = F.conv_transpose2d(taps.unflatten(0, (-1, BANDS)).squeeze(2), spread / step**2, stride=step)
             kernel = kernel + in_square(shared, self.kernel_size)
         return kernel
