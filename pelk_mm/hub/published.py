@@ -75,16 +75,66 @@ def _unireplknet() -> dict[str, Published]:
     }
 
 
+def _wbmm() -> dict[str, Published]:
+    files = {f'{arch}.in1k': f'wbmm_{arch[0]}_in1k_224_w7' for arch in ('pico', 'nano', 'tiny', 'small')}
+    files |= {f'{arch}_dense.in1k': f'wbmm_{arch[0]}_in1k_224_dense_w7' for arch in ('tiny', 'small')}
+    files |= {f'{arch}.ade20k': f'upernet_wbmm_{arch[0]}_ade20k_w7' for arch in ('tiny', 'small')}
+    files |= {f'{arch}.coco': f'casc_mask_rcnn_wbmm_{arch[0]}_coco_w7' for arch in ('tiny', 'small')}
+    return {
+        f'wbmm_{name}': Published(
+            'wbmm', f'hf://wansong-s/WBMM/{file}.pth', 'https://github.com/wansong-s/WBMM', 'Apache-2.0'
+        )
+        for name, file in files.items()
+    }
+
+
+def _overlock() -> dict[str, Published]:
+    page = 'https://github.com/LMMMEng/OverLoCK'
+    shorts = {'xtiny': 'xt', 'tiny': 't', 'small': 's', 'base': 'b'}
+    files = {f'{arch}.in1k': f'overlock_{short}_in1k_224' for arch, short in shorts.items()}
+    for arch in ('tiny', 'small', 'base'):
+        files[f'{arch}.ade20k'] = f'upernet_overlock_{arch}_ade20k'
+        files |= {f'{arch}.coco_{schedule}': f'maskrcnn{schedule}_overlock_{arch}_coco' for schedule in ('1x', '3x')}
+    return {
+        f'overlock_{name}': Published('overlock', f'{page}/releases/download/v1/{file}.pth', page, 'Apache-2.0')
+        for name, file in files.items()
+    }
+
+
+def _uniconvnet() -> dict[str, Published]:
+    averaged = {f'{arch}{i}': f'{arch[0]}{i}' for arch, count in (('pico', 3), ('nano', 4)) for i in range(count)}
+    averaged |= {arch: arch[0] for arch in ('tiny', 'small', 'base')}
+    files = {f'{arch}.in1k': f'uniconvnet_{short}_1k_224_ema' for arch, short in averaged.items()}
+    files |= {'atto.in1k': 'uniconvnet_a_1k_224', 'nano1.in1k': 'uniconvnet_n1_1k_224'}
+    files |= {f'{arch}.in1k_384': f'uniconvnet_{arch[0]}_1k_384' for arch in ('tiny', 'small', 'base')}
+    for arch, short in (('large', 'l'), ('xlarge', 'xl')):
+        files[f'{arch}.in22k'] = f'uniconvnet_{short}_22k_224'
+        files[f'{arch}.in22k_in1k_384'] = f'uniconvnet_{short}_22k_1k_384'
+    return {
+        f'uniconvnet_{name}': Published(
+            'uniconvnet',
+            f'hf://ai-modelwithcode/UniConvNet/{file}.pth',
+            'https://github.com/ai-paperwithcode/UniConvNet',
+            'MIT',
+        )
+        for name, file in files.items()
+    }
+
+
 def _by_hand() -> dict[str, Published]:
     """Linked to drives whose files have no address of their own."""
     slak, replknet = 'https://github.com/VITA-Group/SLaK', 'https://github.com/DingXiaoH/RepLKNet-pytorch'
     found = {f'slak_{arch}.in1k': Published('slak', '', slak, 'MIT') for arch in ('tiny', 'small', 'base')}
     found |= {f'replknet_{name}': Published('replknet', '', replknet, 'MIT') for name in ('31b.in1k', '31l.in22k_in1k')}
+    found |= {
+        f'wtconvnext_{arch}.in1k': Published('wtconvnext', '', 'https://github.com/BGU-CS-VIL/WTConv', 'MIT')
+        for arch in ('tiny', 'small', 'base')
+    }
     found['shiftwise_tiny.in1k'] = Published('shiftwise', '', 'https://github.com/lidc54/shift-wiseConv', 'MIT')
     return found
 
 
-PUBLISHED = _convnext() | _inceptionnext() | _unireplknet() | _by_hand()
+PUBLISHED = _convnext() | _inceptionnext() | _unireplknet() | _wbmm() | _overlock() | _uniconvnet() | _by_hand()
 
 
 def find_published(name: str) -> Published | None:

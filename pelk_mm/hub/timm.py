@@ -1,8 +1,8 @@
 """Our backbones by name in timm: ``import pelk_mm.hub.timm``, then ``timm.create_model('pelk_tiny')``.
 
 Importing registers the names in ``NAMES``: a family and the ``arch`` of its class, ``'slak_small'`` say. timm has an
-InceptionNeXt of its own, ``inception_next_*``; ours is ``pelk_mm_inceptionnext_*``. What a model does is said in
-:class:`pelk_mm.hub.timm_model.TimmModel`.
+InceptionNeXt of its own, ``inception_next_*``; ours is ``pelk_mm_inceptionnext_*``. OverLoCK has none: its classifier
+reads maps. What a model does is said in :class:`pelk_mm.hub.timm_model.TimmModel`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,19 @@ from typing import Any, NamedTuple
 from mmengine.utils import digit_version
 from torch import nn
 
-from ..models import InceptionNeXt, LargeKernelBackbone, PeLK, RepLK51, ShiftWiseNet, ShiftWiseNetV1, SLaK, UniRepLKNet
+from ..models import (
+    InceptionNeXt,
+    LargeKernelBackbone,
+    PeLK,
+    RepLK51,
+    ShiftWiseNet,
+    ShiftWiseNetV1,
+    SLaK,
+    UniConvNet,
+    UniRepLKNet,
+    WBMMNet,
+    WTConvNeXt,
+)
 from ..models.skeleton import MIN_IMAGE_SIZE
 from .timm_model import STAGES, TimmModel
 from .timm_weights import fit_state_dict
@@ -60,6 +72,9 @@ FAMILIES = (
     Family('replk51', RepLK51),
     Family('unireplknet', UniRepLKNet),
     Family('pelk_mm_inceptionnext', InceptionNeXt),
+    Family('wtconvnext', WTConvNeXt),
+    Family('wbmm', WBMMNet),
+    Family('uniconvnet', UniConvNet),
 )
 #: What each name builds: a backbone's class and its arguments.
 NAMES: dict[str, tuple[type[LargeKernelBackbone], dict[str, Any]]] = {

@@ -98,7 +98,8 @@ class OverLoCK(LargeKernelBackbone):
         self.focus_depths = _check_pair('focus_depths', depths if focus_depths is None else focus_depths)
         self.focus_heads = _check_pair('focus_heads', heads if focus_heads is None else focus_heads)
         self.kernel_sizes, self.small_kernel = check_kernel_sizes(kernel_sizes), small_kernel
-        self.output_norm_cfg, self.branch_norm_cfg = output_norm_cfg, check_branch_norm_cfg(branch_norm_cfg)
+        self.output_norm_cfg = output_norm_cfg
+        self.branch_norm_cfg = check_branch_norm_cfg(branch_norm_cfg, 'branch_norm_cfg')
         self.normed_trunk, self.overview_output = normed_trunk, overview_output
         super().__init__(arch, in_channels, norm_cfg=norm_cfg, act_cfg=act_cfg, drop_path_rate=drop_path_rate, **kwargs)
         last = max(self.out_indices)

@@ -22,7 +22,7 @@ every_family = pytest.mark.parametrize('name', FAMILIES)
 
 
 def test_names_are_listed_and_none_is_timms_own():
-    assert len(NAMES) == 36
+    assert len(NAMES) == 56
     assert set(NAMES) <= set(timm.list_models())
     assert {'pelk_tiny', 'pelk_101_base', 'pelk_mm_inceptionnext_tiny'} <= set(timm.list_models('pelk*'))
     assert timm.list_pretrained('pelk*') == []
@@ -194,7 +194,8 @@ def test_jit_trace(name):
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter('ignore')  # checks of shapes are not recorded
         traced = torch.jit.trace(model, x, check_trace=False)
-        assert torch.equal(traced(x), model(x))
+        # the trace has the dense form, where a processor may be faster by another back-end
+        torch.testing.assert_close(traced(x), model(x))
 
 
 @every_family
@@ -205,7 +206,8 @@ def test_reparameterize_model(name):
     with torch.no_grad():
         deployed = reparameterize_model(model)
         torch.testing.assert_close(deployed(x), model(x), rtol=1e-4, atol=1e-5)
-    assert len(deployed.state_dict()) < len(model.state_dict())
+    merges = not name.startswith('uniconvnet')  # which has nothing to merge
+    assert (len(deployed.state_dict()) < len(model.state_dict())) == merges
 
 
 @every_family

@@ -18,6 +18,8 @@ def own_arguments(name):
     arguments = {**arguments, 'arch': {'depths': (1, 1, 2, 1), 'channels': CHANNELS}, 'layer_scale_init_value': 1.0}
     if backbone.__name__ in ('PeLK', 'SLaK'):
         arguments['width_factor'] = 1.0
+    if backbone.__name__ == 'UniConvNet':
+        arguments['group_width'] = 8
     return backbone, arguments
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ...layers.mixers.shiftwise import ShiftwiseConv
 from ..harness import Measured, Variant, check_run, gate, measure_built
 from ..machine import benchmark_settings, cache_bytes, check_device
-from ..nets.evaluation import DEPLOY_BAR, randomise_norms
+from ..nets.evaluation import DEPLOY_BAR, show_merges
 from ..nets.setting import check_images
 from ..rotation import Rotation
 
@@ -80,7 +80,7 @@ def _forms(
     """Every form of a network in evaluation mode, and by how much it changes the output."""
     net = build().to(device)
     net.eval()  # apart: mmpretrain's returns None
-    randomise_norms(net)
+    show_merges(net)
     expected = net(image)[-1]
     forms: dict[str, tuple[nn.Module, float | None]] = {name: (net, None)}
     if hasattr(net, 'switch_to_deploy'):

@@ -103,18 +103,15 @@ def time_zoo(
 
 
 def build_backbone(folder: Path, entry: Entry) -> nn.Module:
-    """An entry's backbone with random weights, BatchNorm for SyncBN, and in our networks a layer scale of 1.
+    """An entry's backbone with random weights, and BatchNorm for SyncBN.
 
     Raises:
         ConfigError: If it cannot be built.
     """
     cfg = load_config(folder / f'{entry.config}.py', entry.overrides)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
-    backbone = copy.deepcopy(cfg.model.backbone)
-    if entry.ours:  # 1e-6 would hide a wrong merge
-        backbone.layer_scale_init_value = 1.0
     with naming(f'the backbone of {entry.name}'):
-        return cast(nn.Module, revert_sync_batchnorm(MODELS.build(backbone)))
+        return cast(nn.Module, revert_sync_batchnorm(MODELS.build(copy.deepcopy(cfg.model.backbone))))
 
 
 def _count(folder: Path, entry: Entry, shape: Sequence[int]) -> Counts:
