@@ -53,6 +53,15 @@ def build_norm(cfg: Mapping[str, Any], channels: int, argument: str = 'norm_cfg'
     return layer
 
 
+def build_output_norm(cfg: Mapping[str, Any] | None, channels: int) -> nn.Module:
+    """The norm of a backbone's output from ``output_norm_cfg``, the identity for None.
+
+    Raises:
+        ValueError: As for :func:`build_norm`.
+    """
+    return nn.Identity() if cfg is None else build_norm(cfg, channels, 'output_norm_cfg')
+
+
 def build_branch_norm(norm_cfg: Mapping[str, Any] | None, channels: int) -> _BatchNorm:
     """A BatchNorm over ``channels`` that deployment can fold, from ``dict(type='BN' | 'SyncBN', ...)``, 'BN' for None.
 

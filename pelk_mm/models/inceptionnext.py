@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..layers import InceptionConv, LargeKernelBlock
 from ..layers.fold import fold_before, fold_behind
-from ..layers.norm import batch_norm_scale_and_shift, build_norm, check_branch_norm_cfg
+from ..layers.norm import batch_norm_scale_and_shift, build_output_norm, check_branch_norm_cfg
 from ..registry import MODELS, register
 from .skeleton import LargeKernelBackbone
 
@@ -89,9 +89,7 @@ class InceptionNeXt(LargeKernelBackbone):
 
     def build_output_norm(self, channels: int) -> nn.Module:
         """The norm of a stage's output, or none."""
-        if self.output_norm_cfg is None:
-            return nn.Identity()
-        return build_norm(self.output_norm_cfg, channels, 'output_norm_cfg')
+        return build_output_norm(self.output_norm_cfg, channels)
 
     def switch_to_deploy(self) -> None:
         """Fold every BatchNorm but those of the outputs into a convolution or linear beside it; idempotent."""

@@ -8,7 +8,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..layers.norm import build_activation, build_branch_norm, build_norm, check_branch_norm_cfg
+from ..layers.norm import build_activation, build_branch_norm, build_output_norm, check_branch_norm_cfg
 from ..layers.overlock_blocks import ChannelAffine, ContMixBlock, OverLoCKBlock
 from ..layers.together import keep_together
 from ..registry import MODELS, register
@@ -123,7 +123,7 @@ class OverLoCK(LargeKernelBackbone):
         self.context_output: nn.Sequential | None = None
         if context_output:
             self.context_output = nn.Sequential(
-                build_norm(cast(Mapping[str, Any], output_norm_cfg), fourth, 'output_norm_cfg'),
+                build_output_norm(output_norm_cfg, fourth),
                 nn.Conv2d(fourth, self.output_channels(3), kernel_size=1),
                 ChannelAffine(self.output_channels(3), 1e-5),
             )
@@ -196,9 +196,7 @@ class OverLoCK(LargeKernelBackbone):
 
     def build_output_norm(self, channels: int) -> nn.Module:
         """The norm of an output, or none."""
-        if self.output_norm_cfg is None:
-            return nn.Identity()
-        return build_norm(self.output_norm_cfg, channels, 'output_norm_cfg')
+        return build_output_norm(self.output_norm_cfg, channels)
 
     def stage_modules(self, stage: int) -> tuple[nn.Module, ...]:
         """What computes an output from the one before: the third with the overview."""

@@ -66,7 +66,7 @@ class OverLoCKHead(BaseModule):
                 nn.init.trunc_normal_(layer.weight, std=0.02)
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
-        self.criterion: Any = None if loss is None else _criterion(loss, kwargs)
+        self.criterion: Any = None if loss is None else _build_criterion(loss, kwargs)
 
     def pre_logits(self, features: Sequence[Tensor]) -> Tensor:
         """What the linear classifier reads, (N, hidden_channels), of the backbone's features.
@@ -118,7 +118,7 @@ class OverLoCKHead(BaseModule):
         return self.criterion
 
 
-def _criterion(loss: Mapping[str, Any], kwargs: Mapping[str, Any]) -> nn.Module:
+def _build_criterion(loss: Mapping[str, Any], kwargs: Mapping[str, Any]) -> nn.Module:
     try:
         from mmpretrain.models.heads import ClsHead
     except ImportError as error:

@@ -29,7 +29,7 @@ SCALES = {
     # ImageNet; 64 pixels stay
     (384, 384): (64, 64),
 }
-SIDES = {'scale': {224: 64, 256: 72, 384: 64}, 'crop_size': {224: 64}}
+SIDES = {'scale': {224: 64, 235: 67, 256: 72, 384: 64}, 'crop_size': {224: 64}}
 
 
 @cache
@@ -64,13 +64,20 @@ def small_config(name: str, data_root: Path, work_dir: Path) -> Config:
 def narrow(model: Config) -> None:
     """Make every layer narrow; depths, kernels and the number of layers stay."""
     backbone = model.backbone
-    arch = backbone.arch
-    if isinstance(arch, str):
-        arch = getattr(models, backbone.type.removeprefix('pelk_mm.')).arch_settings[arch]
+    name = arch = backbone.arch
+    if isinstance(name, str):
+        arch = getattr(models, backbone.type.removeprefix('pelk_mm.')).arch_settings[name]
     widths = [WIDTH * (i + 1) for i in range(4)]
     backbone.arch = {'depths': list(arch['depths']), 'channels': widths}
     if backbone.type in ('pelk_mm.PeLK', 'pelk_mm.SLaK'):
         widths = [int(width * backbone.get('width_factor', 1.3) + 1e-6) for width in widths]
+    elif backbone.type == 'pelk_mm.UniConvNet':
+        backbone.group_width = WIDTH
+    elif backbone.type == 'pelk_mm.OverLoCK':
+        backbone.focus_depths, _ = models.OverLoCK.focus_settings[name]
+        if 'overview_channels' in model.get('head', {}):
+            model.head.overview_channels = widths[3]
+        widths = [*widths[:2], *(width + widths[3] // 4 for width in widths[2:])]
     if 'decode_head' in model:
         model.decode_head.update(in_channels=widths, channels=8)
         model.auxiliary_head.update(in_channels=widths[2], channels=8)
@@ -80,9 +87,10 @@ def narrow(model: Config) -> None:
         model.neck.update(in_channels=widths, out_channels=8)
         model.rpn_head.update(in_channels=8, feat_channels=8)
         heads = model.roi_head
-        for head in (*heads.bbox_head, heads.mask_head):
+        box_heads = heads.bbox_head if isinstance(heads.bbox_head, list) else [heads.bbox_head]
+        for head in (*box_heads, heads.mask_head):
             head.update(in_channels=8, conv_out_channels=8)
-        for head in heads.bbox_head:
+        for head in box_heads:
             head.fc_out_channels = 16
         for extractor in (heads.bbox_roi_extractor, heads.mask_roi_extractor):
             extractor.out_channels = 8

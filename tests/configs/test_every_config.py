@@ -14,10 +14,13 @@ from small import CONFIGS, LOADERS, ROOT, build_backbone, narrow, resolved, smal
 
 from pelk_mm.engine.config import load_config
 from pelk_mm.engine.runner.runner import SafeRunner
+from pelk_mm.layers import MIXERS
+from pelk_mm.models import LargeKernelBackbone
 from pelk_mm.preflight.dry_pass import dry_pass
 
 # Maps of tiny images are too small for anchors and regions on the coarse levels of the pyramid.
 UNUSED = ('neck.fpn_convs.1', 'neck.fpn_convs.2', 'neck.fpn_convs.3')
+BLOCKS = ('backbone.stages', 'backbone.focus_stages')
 METRICS = {'mmpretrain': 'accuracy/top1', 'mmseg': 'mIoU', 'mmdet': 'coco/bbox_mAP'}
 
 
@@ -68,9 +71,9 @@ def test_one_step_and_one_evaluation(name, data, tmp_path):
     cfg = small_config(name, data(name), tmp_path)
     runner, watch = one_step(cfg)
     # Of a block that drop path left out in every image nothing has a gradient; that is seldom more than half of them.
-    blocks = [seen for key, seen in watch.with_gradient.items() if key.startswith('backbone.stages')]
+    blocks = [seen for key, seen in watch.with_gradient.items() if key.startswith(BLOCKS)]
     assert sum(blocks) > len(blocks) / 2
-    without = [key for key, seen in watch.with_gradient.items() if not seen and not key.startswith('backbone.stages')]
+    without = [key for key, seen in watch.with_gradient.items() if not seen and not key.startswith(BLOCKS)]
     # h has one where a block of its stage took part.
     taking_part = {key.split('.')[2] for key, seen in watch.with_gradient.items() if 'mixer' in key and seen}
     idle = tuple(f'backbone.pos_embeds.{stage}' for stage in '0123' if stage not in taking_part)
@@ -81,6 +84,19 @@ def test_one_step_and_one_evaluation(name, data, tmp_path):
         assert score is None
     else:
         assert 0 <= score <= 100
+
+
+@pytest.mark.usefixtures('quick')
+@pytest.mark.parametrize('mixer', MIXERS)
+def test_the_toy_config_trains_with_every_mixer(mixer, data, tmp_path):
+    name = 'demo/upernet_pelk_atto_toy.py'
+    cfg = small_config(name, data(name), tmp_path)
+    cfg.model.backbone.mixer = mixer
+    runner, watch = one_step(cfg)
+    assert {type(block.mixer) for stage in runner.model.backbone.stages for block in stage} == {MIXERS[mixer]}
+    weights = [seen for key, seen in watch.with_gradient.items() if '.mixer.' in key and 'weight' in key]
+    assert sum(weights) > len(weights) / 2  # drop path leaves some blocks out
+    assert 0 <= watch.metrics['mIoU'] <= 100
 
 
 @pytest.mark.usefixtures('quick')
@@ -98,7 +114,9 @@ def test_detections_are_scored(name, data, tmp_path):
 @pytest.mark.parametrize('name', CONFIGS)
 def test_widths_fit_at_full_size(name):
     cfg = resolved(name)
-    widths = list(build_backbone(cfg).channels)
+    backbone = build_backbone(cfg)
+    ours = isinstance(backbone, LargeKernelBackbone)
+    widths = [backbone.output_channels(stage) for stage in range(4)] if ours else list(backbone.channels)
     if cfg.default_scope == 'mmseg':
         assert cfg.model.decode_head.in_channels == widths
         assert cfg.model.auxiliary_head.in_channels == widths[2]
@@ -109,6 +127,8 @@ def test_widths_fit_at_full_size(name):
         assert cfg.model.head.in_channels == 3 * widths[3]
     else:
         assert cfg.model.head.in_channels == widths[3]
+        if cfg.model.head.type == 'pelk_mm.OverLoCKHead':
+            assert cfg.model.head.overview_channels == backbone.channels[3]
 
 
 @pytest.mark.parametrize('name', CONFIGS)

@@ -20,7 +20,11 @@ FINE_TUNED = [
     if not name.startswith('demo/') and any(part in name for part in ('_ade20k', '_coco', '_imagenet_384'))
 ]
 ONE_OF_EACH = ['upernet_pelk_t_ade20k.py', 'cascade_mask_rcnn_pelk_t_coco.py', 'pelk_b_imagenet_384.py']
-SIBLINGS = ['upernet_sw_t_ade20k.py', 'upernet_inceptionnext_t_ade20k.py']
+SIBLINGS = [
+    *(f'upernet_{net}_t_ade20k.py' for net in ('sw', 'inceptionnext', 'wtconvnext', 'wbmm', 'overlock', 'uniconvnet')),
+    'mask_rcnn_overlock_t_coco.py',
+]
+FAMILIES = {'pelk', 'sw', 'inceptionnext', 'wtconvnext', 'wbmm', 'overlock', 'uniconvnet'}
 
 
 def init_cfg(cfg):
@@ -29,8 +33,9 @@ def init_cfg(cfg):
 
 def classifier_for(name):
     """The small ImageNet classifier whose backbone is that of config ``name``, with some weights pruned."""
-    family = next(part for part in ('pelk', 'sw', 'inceptionnext') if part in name.split('_'))
-    cfg = load_config(ROOT / ('pelk_b_imagenet_384.py' if '384' in name else f'{family}_t_imagenet.py'))
+    (family,) = FAMILIES & set(name.split('_'))
+    dense = '_dense' if family == 'wbmm' else ''
+    cfg = load_config(ROOT / ('pelk_b_imagenet_384.py' if '384' in name else f'{family}_t{dense}_imagenet.py'))
     narrow(cfg.model)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         model = MODELS.build(cfg.model)

@@ -142,8 +142,23 @@ SIBLINGS = {  # network, drop path at ADE20K, at COCO; learning rate and decay a
     'slak_t': ('SLaK', 0.4, 0.4, 2e-4, 0.7, 0.9),
     'unireplknet_t': ('UniRepLKNet', 0.2, 0.3, 1e-4, 0.8, 1.0),
     'inceptionnext_t': ('InceptionNeXt', 0.4, 0.4, 2e-4, 0.7, 0.9),
+    'wtconvnext_t': ('WTConvNeXt', 0.4, 0.4, 2e-4, 0.7, 0.9),
+    'wbmm_t': ('WBMMNet', 0.2, 0.3, 1e-4, 0.8, 1.0),
+    'uniconvnet_t': ('UniConvNet', 0.4, 0.4, 2e-4, 0.7, 0.9),
 }
-SIBLING_IMAGENET = {'sw_t': 0.2, 'sw_s': 0.4, 'slak_t': 0.1, 'unireplknet_t': 0.2, 'inceptionnext_t': 0.1}
+SIBLING_IMAGENET = {
+    'sw_t': 0.2,
+    'sw_s': 0.4,
+    'slak_t': 0.1,
+    'unireplknet_t': 0.2,
+    'inceptionnext_t': 0.1,
+    'wtconvnext_t': 0.1,
+    'wbmm_t': 0.2,
+    'wbmm_t_dense': 0.2,
+    'uniconvnet_t': 0.2,
+}
+AVERAGED = ('slak', 'wtconvnext', 'uniconvnet')
+WITHOUT_BATCH_NORM = ('WTConvNeXt', 'UniConvNet')
 COARSE = {'granularity': 'filter', 'sparsity': 0.3, 'prune_rate': 0.3, 'update_interval': 100, 'sync_interval': 131}
 
 
@@ -156,13 +171,14 @@ def arch(size):
     return 'small' if size.endswith('_s') else 'tiny'
 
 
-@pytest.mark.parametrize('size', SIBLINGS)
+@pytest.mark.parametrize('size', SIBLING_IMAGENET)
 def test_siblings_on_imagenet(size):
     cfg = resolved(f'{size}_imagenet.py')
     family = size.split('_')[0]
     backbone = cfg.model.backbone
-    assert (backbone.type, backbone.arch) == (f'pelk_mm.{SIBLINGS[size][0]}', arch(size))
+    assert (backbone.type, backbone.arch) == (f'pelk_mm.{SIBLINGS[size.removesuffix("_dense")][0]}', arch(size))
     assert backbone.drop_path_rate == SIBLING_IMAGENET[size]
+    assert backbone.get('windows_in_first_stage', False) == ('dense' in size)
     optimizer, wrapper = cfg.optim_wrapper.optimizer, cfg.optim_wrapper
     assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', 4e-3, 0.05)
     assert cfg.train_dataloader.batch_size * 8 * wrapper.accumulative_counts == 4096
@@ -171,7 +187,7 @@ def test_siblings_on_imagenet(size):
     assert warmup.end == cosine.begin == (5 if family == 'sw' else 20)
     assert cosine.end == cfg.train_cfg.max_epochs == 300
     assert cfg.model.train_cfg.augments == [{'type': 'Mixup', 'alpha': 0.8}, {'type': 'CutMix', 'alpha': 1.0}]
-    assert any(hook.type == 'EMAHook' for hook in cfg.get('custom_hooks', [])) == (family == 'slak')
+    assert any(hook.type == 'EMAHook' for hook in cfg.get('custom_hooks', [])) == (family in AVERAGED)
     expected = {'sw': [COARSE], 'slak': [{'sparsity': 0.4, 'update_interval': 2000, 'prune_rate': 0.5}]}
     assert sparse_settings(cfg) == expected.get(family, [])
 
@@ -184,7 +200,9 @@ def test_siblings_downstream(size):
         backbone = cfg.model.backbone
         assert (backbone.type, backbone.arch) == (f'pelk_mm.{network}', arch(size))
         assert (backbone.drop_path_rate, backbone.layer_scale_init_value) == (drop_path, 1.0)
-        assert backbone.get('branch_norm_cfg', backbone.get('norm_cfg')) == {'type': 'SyncBN'}
+        synchronised = None if network in WITHOUT_BATCH_NORM else {'type': 'SyncBN'}
+        assert backbone.get('branch_norm_cfg', backbone.get('norm_cfg')) == synchronised
+        assert backbone.get('windows_in_first_stage', False) == (network == 'WBMMNet')
         assert not backbone.gap_before_final_norm
         assert cfg.train_dataloader.batch_size * 8 == 16
         family = size.split('_')[0]
@@ -194,7 +212,7 @@ def test_siblings_downstream(size):
     assert ade.optim_wrapper.paramwise_cfg.decay_rate == ade_decay
     whole = {'mode': 'whole'}
     slide = {'mode': 'slide', 'crop_size': (512, 512), 'stride': (341, 341)}
-    assert ade.model.test_cfg == (whole if network == 'UniRepLKNet' else slide)
+    assert ade.model.test_cfg == (whole if network in ('UniRepLKNet', 'WBMMNet') else slide)
     assert (ade.train_cfg.max_iters, coco.train_cfg.max_epochs) == (160_000, 36)
     assert coco.optim_wrapper.optimizer.lr == coco_lr
     assert coco.optim_wrapper.paramwise_cfg.decay_rate == coco_decay

@@ -9,7 +9,10 @@ import pelk_mm
 from pelk_mm.hub import model_index
 
 SMALL = {'backbone': {'arch': 'atto'}, 'head': {'in_channels': 416}}
-FAMILIES = ('pelk-', 'sw-', 'slak-', 'unireplknet-', 'inceptionnext-')
+FAMILIES = (
+    *('pelk-', 'sw-', 'slak-', 'unireplknet-', 'inceptionnext-'),
+    *('wtconvnext-', 'wbmm-', 'overlock-', 'uniconvnet-'),
+)
 
 
 @pytest.fixture

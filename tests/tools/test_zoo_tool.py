@@ -5,6 +5,7 @@ import torch
 from tool_runner import run
 
 from pelk_mm.benchmarks import harness
+from pelk_mm.benchmarks.zoo import choice as zoo_choice
 from pelk_mm.benchmarks.zoo import forms, measure, table
 from pelk_mm.models import ShiftWiseNet
 from pelk_mm.utils.files import END, START
@@ -50,6 +51,19 @@ def test_the_page_is_rewritten(tmp_path, capsys):
     assert 'SW-T against a loop' in text
     assert '- absent is left out: cannot build' in text
     assert text.split(START)[1].split(END)[0].strip() in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures('small')
+def test_nets_of_one_size_side_by_side(monkeypatch, capsys):
+    monkeypatch.setattr(zoo_choice, 'cache_bytes', lambda device: 0)
+    arguments = ['--size', 32, '--batch', 2, '--train-batch', 2, '--repeats', 1]
+    assert run(TOOL, '--choice', '--only', 'SW-T', *arguments) == 0
+    out = capsys.readouterr().out
+    assert 'batches of 2 images of 32 x 32, float32, 2 of them a training step' in out
+    (row,) = [line for line in out.splitlines() if line.startswith('| SW-T')]
+    assert '52.21 / 45.19 (Cascade Mask R-CNN)' in row
+    assert run(TOOL, '--choice', '--only', 'absent', *arguments) == 2
+    assert '--choice has no absent' in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures('small')

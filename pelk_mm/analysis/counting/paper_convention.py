@@ -23,7 +23,7 @@ from ...models import LargeKernelBackbone
 from .tensor_forward import kind_of
 
 #: Operations with weights, by their names in :class:`~pelk_mm.analysis.counting.op_counter.OpCounter`.
-WEIGHTED = ('conv', 'linear', 'depthwise_conv2d', 'shiftwise_conv2d')
+WEIGHTED = ('conv', 'linear', 'depthwise_conv2d', 'shiftwise_conv2d', 'window_conv2d')
 
 
 @dataclass(frozen=True)

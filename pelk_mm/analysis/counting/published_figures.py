@@ -19,6 +19,8 @@ FORMS: Mapping[Form, str] = {
     'merged': 'paths merged',
     'deployed': 'deployed',
 }
+#: OverLoCK without what only training needs: the auxiliary classifier on its overview, which no figure counts.
+WITHOUT_OVERVIEW: Mapping[str, Any] = {'model.backbone.overview_output': False, 'model.head.overview_channels': None}
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,16 @@ class PublishedRow:
     form: Form = 'pelk'
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def as_configured(self) -> bool:
+        """Whether the row is of the config's own network, with or without its auxiliary classifier."""
+        return set(self.overrides) <= set(WITHOUT_OVERVIEW)
+
+
+def as_printed(gmacs: float) -> str:
+    """FLOPs with all their digits, below 100 with one behind the point at least."""
+    return f'{gmacs:.1f}' if gmacs < 100 and gmacs == round(gmacs, 1) else f'{gmacs:g}'
+
 
 def _classifier(arch: str, channels: int) -> dict[str, Any]:
     return {'model.backbone.arch': arch, 'model.head.in_channels': channels}
@@ -55,6 +67,10 @@ def _classifier(arch: str, channels: int) -> dict[str, Any]:
 
 def _inception(arch: str, channels: int) -> dict[str, Any]:
     return {**_classifier(arch, 3 * channels), 'model.neck.in_channels': channels}
+
+
+def _overlock(arch: str, channels: int) -> dict[str, Any]:
+    return {**_classifier(arch, channels), **WITHOUT_OVERVIEW}
 
 
 def _upernet_widths(*channels: int) -> dict[str, Any]:
@@ -150,5 +166,62 @@ ROWS = (
     ),
     PublishedRow(
         'InceptionNeXt-B', 'inceptionnext_t_imagenet', IMAGENET, 87, 14.9, 'README', 'dense', _inception('base', 1024)
+    ),
+    PublishedRow('WTConvNeXt-T', 'wtconvnext_t_imagenet', IMAGENET, 30, 4.5, 'README', 'dense'),
+    PublishedRow('WTConvNeXt-S', 'wtconvnext_t_imagenet', IMAGENET, 54, 8.8, 'README', 'dense', _SMALL),
+    PublishedRow('WBMM-N', 'wbmm_t_imagenet', IMAGENET, 18.1, 2.7, 'README', 'dense', _classifier('nano', 640)),
+    PublishedRow('WBMM-T', 'wbmm_t_imagenet', IMAGENET, 31.0, 4.8, 'README', 'dense'),
+    PublishedRow('WBMM-S', 'wbmm_t_imagenet', IMAGENET, 55.6, 9.0, 'README', 'dense', _classifier('small', 768)),
+    PublishedRow('UperNet WBMM-T', 'upernet_wbmm_t_ade20k', ADE20K, 62, 944, 'README', 'dense'),
+    PublishedRow(
+        'UperNet WBMM-S',
+        'upernet_wbmm_t_ade20k',
+        ADE20K,
+        87,
+        1033,
+        'README',
+        'dense',
+        {**_SMALL, **_upernet_widths(96, 192, 384, 768)},
+    ),
+    PublishedRow('Cascade Mask R-CNN WBMM-T', 'cascade_mask_rcnn_wbmm_t_coco', COCO, 89, 747, 'README', 'dense'),
+    PublishedRow(
+        'Cascade Mask R-CNN WBMM-S',
+        'cascade_mask_rcnn_wbmm_t_coco',
+        COCO,
+        113,
+        833,
+        'README',
+        'dense',
+        {**_SMALL, 'model.neck.in_channels': [96, 192, 384, 768]},
+    ),
+    PublishedRow('OverLoCK-T', 'overlock_t_imagenet', IMAGENET, 33, 5.5, 'README', 'deployed', WITHOUT_OVERVIEW),
+    PublishedRow('OverLoCK-B', 'overlock_t_imagenet', IMAGENET, 95, 16.7, 'README', 'deployed', _overlock('base', 720)),
+    PublishedRow(
+        'UniConvNet-A', 'uniconvnet_t_imagenet', IMAGENET, 3.4, 0.589, 'README', 'dense', _classifier('atto', 192)
+    ),
+    PublishedRow(
+        'UniConvNet-P1', 'uniconvnet_t_imagenet', IMAGENET, 6.1, 0.895, 'README', 'dense', _classifier('pico1', 256)
+    ),
+    PublishedRow(
+        'UniConvNet-P2', 'uniconvnet_t_imagenet', IMAGENET, 7.6, 1.25, 'README', 'dense', _classifier('pico2', 256)
+    ),
+    PublishedRow(
+        'UniConvNet-N0', 'uniconvnet_t_imagenet', IMAGENET, 10.2, 1.65, 'README', 'dense', _classifier('nano0', 384)
+    ),
+    PublishedRow(
+        'UniConvNet-N1', 'uniconvnet_t_imagenet', IMAGENET, 13.1, 1.88, 'README', 'dense', _classifier('nano1', 384)
+    ),
+    PublishedRow(
+        'UniConvNet-N2', 'uniconvnet_t_imagenet', IMAGENET, 15.0, 2.47, 'README', 'dense', _classifier('nano2', 384)
+    ),
+    PublishedRow(
+        'UniConvNet-N3', 'uniconvnet_t_imagenet', IMAGENET, 19.7, 3.37, 'README', 'dense', _classifier('nano3', 384)
+    ),
+    PublishedRow('UniConvNet-T', 'uniconvnet_t_imagenet', IMAGENET, 30.3, 5.1, 'README', 'dense'),
+    PublishedRow(
+        'UniConvNet-S', 'uniconvnet_t_imagenet', IMAGENET, 50.0, 8.48, 'README', 'dense', _classifier('small', 640)
+    ),
+    PublishedRow(
+        'UniConvNet-B', 'uniconvnet_t_imagenet', IMAGENET, 97.6, 15.9, 'README', 'dense', _classifier('base', 896)
     ),
 )

@@ -15,7 +15,7 @@ from ...utils.markdown import markdown
 from .complexity import Complexity
 from .count_config import build_counted, count_config
 from .paper_convention import is_sparse
-from .published_figures import COCO, CONVNEXT_T_GMACS, FORMS, ROWS, SPARSITY, Form
+from .published_figures import COCO, CONVNEXT_T_GMACS, FORMS, ROWS, SPARSITY, Form, as_printed
 
 _HEADER = (
     *('model', 'image', 'counted', 'source'),
@@ -49,8 +49,8 @@ def count_published_rows(folder: Path) -> tuple[dict[str, Complexity], Complexit
 def count_form(cfg: Config, shape: Sequence[int], form: Form) -> Complexity:
     """Count a config in the form that published figures describe.
 
-    In every form but the deployed one the multiply-adds of the backbone are those of its convolutions and linears,
-    without parallel 5x5 branches.
+    In every form but the deployed one the multiply-adds of the backbone are those of its convolutions, window products
+    and linears, without parallel 5x5 branches.
 
     Args:
         cfg: The config.
@@ -127,5 +127,5 @@ def render_table(counts: Mapping[str, Complexity], convnext: Complexity) -> str:
 def _flops(published: float, macs: int) -> tuple[str, str, str]:
     """Published, ours, by how much ours is more."""
     gmacs = macs / 1e9
-    shown = (f'{published:g}', f'{gmacs:.1f}') if published >= 100 else (f'{published:.1f}', f'{gmacs:.2f}')
-    return f'{shown[0]} G', f'{shown[1]} G', f'{100 * (gmacs / published - 1):+.1f} %'
+    ours = f'{gmacs:.1f}' if published >= 100 else f'{gmacs:.2f}'
+    return f'{as_printed(published)} G', f'{ours} G', f'{100 * (gmacs / published - 1):+.1f} %'

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ...analysis.counting.published_figures import FORMS, IMAGENET, ROWS, PublishedRow
+from ...analysis.counting.published_figures import FORMS, IMAGENET, ROWS, PublishedRow, as_printed
 from ...utils.markdown import markdown
 from ..harness import Measured
 from ..tables import milliseconds, three_digits
@@ -103,6 +103,23 @@ ENTRIES = (
     _published('InceptionNeXt-T', 82.3),
     _published('InceptionNeXt-S', 83.5),
     _published('InceptionNeXt-B', 84.0),
+    _published('WTConvNeXt-T', 82.5),
+    _published('WTConvNeXt-S', 83.6),
+    _published('WBMM-N', 81.7),
+    _published('WBMM-T', 83.2),
+    _published('WBMM-S', 83.9),
+    _published('OverLoCK-T', 84.2),
+    _published('OverLoCK-B', 85.1),
+    _published('UniConvNet-A', 77.0),
+    _published('UniConvNet-P1', 79.6),
+    _published('UniConvNet-P2', 80.5),
+    _published('UniConvNet-N0', 81.6),
+    _published('UniConvNet-N1', 82.2),
+    _published('UniConvNet-N2', 82.7),
+    _published('UniConvNet-N3', 83.2),
+    _published('UniConvNet-T', 84.2),
+    _published('UniConvNet-S', 84.5),
+    _published('UniConvNet-B', 85.0),
     _published('ConvNeXt-T', 82.1),
     _published('RepLKNet-31B', 83.5),
     _published('Swin-T', 81.2),
@@ -188,4 +205,4 @@ def _config(entry: Entry, configs: str) -> str:
 
 
 def _figures(row: PublishedRow) -> str:
-    return f'{row.params:g} M, {row.gmacs:.1f} G ({FORMS[row.form]}; {row.source})'
+    return f'{row.params:g} M, {as_printed(row.gmacs)} G ({FORMS[row.form]}; {row.source})'

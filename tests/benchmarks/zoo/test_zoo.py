@@ -218,9 +218,11 @@ class TestPage:
         row = entry.published
         if row is None or row.form in ('pelk', 'slak'):  # these figures leave zeros out
             return
-        # Paths and branches that merge are a few per cent, and SW's stripes another count than its groups.
+        # Paths and branches that merge are a few per cent, and SW's stripes another count than its groups. UniConvNet's
+        # authors leave out norms and sampling, which the table counts.
         assert params == pytest.approx(row.params, rel=0.06)
-        assert macs == pytest.approx(row.gmacs, rel=0.05 if row.form == 'merged' else 0.01, abs=0.06)
+        more = 0.05 if row.form == 'merged' else 0.03 if 'UniConvNet' in entry.name else 0.01
+        assert macs == pytest.approx(row.gmacs, rel=more, abs=0.06)
 
     def test_its_links_lead_somewhere(self):
         targets = {target for target in re.findall(r'\]\(([^)#]+)\)', self.page) if '://' not in target}
