@@ -81,7 +81,7 @@ def test_every_path_of_the_model_index_is_in_the_wheel(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path)
     mim = tmp_path / 'pelk_mm' / '.mim'
     metafiles = load(mim / 'model-index.yml')['Import']
-    assert len(metafiles) == 6
+    assert len(metafiles) == 7
     for path in metafiles:
         metafile = load(mim / path)
         for model in metafile['Models']:

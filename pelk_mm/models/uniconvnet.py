@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import gcd
 from typing import Any
 
 from torch import nn
@@ -14,7 +15,8 @@ from ..utils.checks import check_int
 from .skeleton import LargeKernelBackbone
 from .unirep_skeleton import overlapping_stem
 
-#: The authors' small nets, whose deformable convolutions have groups of 8 channels. The others have 16.
+#: Channels of a group of the authors' deformable convolutions, but those of their small nets, which have 8.
+WIDEST_GROUP = 16
 _NARROW_GROUPS = ('atto', 'pico0', 'pico1', 'pico2')
 
 
@@ -30,7 +32,7 @@ class UniConvNet(LargeKernelBackbone):
             A, P0 to P2, N0 to N3 and T to XL; or ``dict(depths=..., channels=...)`` with four entries each.
         in_channels: Channels of the image.
         group_width: Channels of each group of the deformable convolutions; None for the authors' 8 up to 'pico2' and 16
-            beyond.
+            beyond, or for the largest share of 16 that divides all of a dict's channels.
         norm_cfg: LayerNorm of stem, blocks, downsampling and outputs.
         act_cfg: Activation of stem and blocks.
         **kwargs: Every other argument of :class:`LargeKernelBackbone`.
@@ -64,9 +66,10 @@ class UniConvNet(LargeKernelBackbone):
         act_cfg: Mapping[str, Any] = {'type': 'GELU'},  # noqa: B006
         **kwargs: Any,
     ) -> None:
-        if group_width is None:
-            group_width = 8 if arch in _NARROW_GROUPS else 16
-        check_int('group_width', group_width, 1)
+        if group_width is not None:
+            check_int('group_width', group_width, 1)
+        elif isinstance(arch, str):
+            group_width = 8 if arch in _NARROW_GROUPS else WIDEST_GROUP
         self.group_width = group_width
         super().__init__(arch, in_channels, norm_cfg=norm_cfg, act_cfg=act_cfg, **kwargs)
         for module in self.modules():
@@ -76,13 +79,12 @@ class UniConvNet(LargeKernelBackbone):
 
     def build_block(self, stage: int, block: int, channels: int, drop_path_rate: float) -> UniConvBlock:
         """A :class:`UniConvBlock` in groups of ``group_width`` channels."""
-        if channels % self.group_width:
-            raise ValueError(
-                f'group_width must divide the channels of every stage, {self.channels}, but got {self.group_width}'
-            )
+        width = gcd(WIDEST_GROUP, *self.channels) if self.group_width is None else self.group_width
+        if channels % width:
+            raise ValueError(f'group_width must divide the channels of every stage, {self.channels}, but got {width}')
         return UniConvBlock(
             channels,
-            channels // self.group_width,
+            channels // width,
             norm_cfg=self.norm_cfg,
             act_cfg=self.act_cfg,
             drop_path_rate=drop_path_rate,

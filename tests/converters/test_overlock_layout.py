@@ -1,5 +1,7 @@
 """OverLoCK's checkpoints: classifiers, and the backbones of segmentors and detectors."""
 
+from pathlib import Path
+
 import authors_overlock as authors
 import pytest
 import torch
@@ -8,6 +10,7 @@ from authors_cases import classifier, converter
 from pelk_mm.models import OverLoCK
 from pelk_mm.utils.errors import CheckpointError
 
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 SIZES = {
     'depths': (1, 2, 1, 1),
     'sub_depths': (2, 2),
@@ -74,6 +77,28 @@ def test_same_outputs_as_the_authors_dense_backbones(convert, kind):
         net.normed_trunk = False
         for actual, expected in zip(net(x), authors.overlock_dense(state, x, normed_trunk=False), strict=True):
             assert_close(actual, expected)
+
+
+@pytest.mark.parametrize(
+    ('config', 'toolbox', 'kind'),
+    [
+        ('upernet_overlock_t_ade20k', 'mmseg', 'segmentation'),
+        ('mask_rcnn_overlock_t_coco', 'mmdet', 'detection'),
+        ('overlock_t_imagenet', 'mmpretrain', None),
+    ],
+)
+def test_the_configs_take_what_is_converted(convert, config, toolbox, kind):
+    pytest.importorskip(toolbox, reason='the config is for it')
+    from pelk_mm.analysis.counting.count_config import build_counted
+    from pelk_mm.engine.config import load_config
+
+    published = ((4, 4, 6, 2), (12, 2), (64, 128, 256, 512), (17, 15, 13, 7), (4, 8))
+    state = authors.overlock_state(*published, classes=1000, dense=kind)
+    _, checkpoint = convert('overlock', state)
+    model = build_counted(load_config(CONFIGS / f'{config}.py'))
+    parts = ('backbone.',) if kind else ('backbone.', 'head.')
+    expected = {key: value.shape for key, value in model.state_dict().items() if key.startswith(parts)}
+    assert {key: value.shape for key, value in checkpoint['state_dict'].items()} == expected
 
 
 def test_a_file_of_another_form(convert):

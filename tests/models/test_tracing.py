@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pelk_mm.layers import MIXERS
-from pelk_mm.models import PeLK
+from pelk_mm.models import OverLoCK, PeLK, UniConvNet, WBMMNet, WTConvNeXt
 from pelk_mm.utils.compat import HAS_LIBRARY
 
 if not HAS_LIBRARY:
@@ -183,3 +183,30 @@ def test_mmengine_counts_a_net():
         counts = get_model_complexity_info(make(deployed=True), (3, 64, 64), show_table=False, show_arch=False)
     assert counts['params'] > 0
     assert counts['flops'] > 0
+
+
+SMALL = {'depths': (1, 1, 1, 1), 'channels': (16, 16, 32, 32)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('network', 'kwargs'),
+    [
+        (WTConvNeXt, {'wavelet_levels': (2, 2, 1, 1)}),
+        (WBMMNet, {}),
+        (UniConvNet, {}),
+        (OverLoCK, {'focus_heads': (2, 2)}),
+    ],
+)
+def test_nets_that_export_for_one_size(network, kwargs):
+    torch.manual_seed(0)
+    net = network(SMALL, **kwargs).eval()
+    net.switch_to_deploy()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # traced checks of shapes
+        program = torch.export.export(net, (images(96, 128),))
+        assert not [node for node in program.graph.nodes if 'pelk_mm' in str(node.target)]
+        assert_close(program.module()(images(96, 128)), net(images(96, 128)))
+        traced = torch.jit.trace(net, images(96, 128), check_trace=False)
+        for size in ((96, 128), (160, 160)):
+            assert_close(traced(images(*size)), net(images(*size)))
