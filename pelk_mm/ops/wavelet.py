@@ -59,8 +59,7 @@ def wavelet_conv2d(
                 f'input, but that of level {level} is {got}'
             )
         sizes.append(mean.shape[2:])
-        bands = haar_transform(mean)
-        mean = bands[:, :, 0]
+        bands, mean = _transform(mean)
         filtered.append(depthwise_conv2d(bands.flatten(1, 2), kernel, backend=backend).unflatten(1, (-1, BANDS)))
     below: Tensor | None = None
     for bands, size in zip(reversed(filtered), reversed(sizes), strict=True):
@@ -82,17 +81,23 @@ def haar_transform(x: Tensor) -> Tensor:
     Returns:
         (N, C, 4, ceil(H / 2), ceil(W / 2)).
     """
-    height, width = x.shape[2:]
-    if is_watched(x):  # one graph for odd and even sides
-        return _split(F.pad(x, (0, 1, 0, 1)), (height + 1) // 2, (width + 1) // 2)
-    if height % 2 or width % 2:
-        x = F.pad(x, (0, width % 2, 0, height % 2))
-    return _Split.apply(x)
+    return _transform(x)[0]
 
 
 def inverse_haar_transform(bands: Tensor) -> Tensor:
     """(N, C, 4, h, w) coefficients of :func:`haar_transform` to (N, C, 2 h, 2 w)."""
     return _join_bands(bands, None)
+
+
+def _transform(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The coefficients and, by itself, the mean band."""
+    height, width = x.shape[2:]
+    if is_watched(x):  # one graph for odd and even sides
+        bands = _split(F.pad(x, (0, 1, 0, 1)), (height + 1) // 2, (width + 1) // 2)
+        return bands, bands[:, :, 0]
+    if height % 2 or width % 2:
+        x = F.pad(x, (0, width % 2, 0, height % 2))
+    return _Split.apply(x)
 
 
 def _join_bands(bands: Tensor, mean: Tensor | None) -> Tensor:
@@ -116,16 +121,21 @@ def _join(bands: Tensor, mean: Tensor | None) -> Tensor:
 
 class _Split(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
         count, channels, height, width = x.shape
         bands = x.new_empty(count, channels, BANDS, height // 2, width // 2)
         for band, (part, sign, other) in enumerate(_halves(x, height // 2, width // 2)):
             torch.add(part, other, alpha=sign, out=bands[:, :, band])
-        return bands
+        return bands, bands[:, :, 0].contiguous()  # an output of its own, whose gradient needs no map of zeros
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return _Join.apply(grad, None)
+    def backward(ctx: Any, grad: Tensor | None, grad_mean: Tensor | None) -> Tensor | None:
+        if grad is None:
+            if grad_mean is None:
+                return None
+            grad = grad_mean.new_zeros(*grad_mean.shape[:2], BANDS, *grad_mean.shape[2:])
+        return _Join.apply(grad, grad_mean)
 
 
 class _Join(torch.autograd.Function):
@@ -140,8 +150,8 @@ class _Join(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None]:
-        bands = _Split.apply(grad)
-        return bands, bands[:, :, 0] if ctx.has_mean else None
+        bands, mean = _Split.apply(grad)
+        return bands, mean if ctx.has_mean else None
 
 
 def _halves(x: Tensor, height: int, width: int) -> list[tuple[Tensor, int, Tensor]]:
