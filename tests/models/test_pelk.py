@@ -315,6 +315,17 @@ def test_never_replaces_another_packages_class():
         ),
         ({'mixer': 'stripe', 'grids': [None, None, None, (3, 1, 3)]}, r'no use of grids: .* but got .*\(3, 1, 3\)'),
         (
+            {'mixer': 'wavelet', 'window_size': 8},
+            "mixer='wavelet' makes no use of window_size: leave it at 7, but got 8",
+        ),
+        (
+            {'mixer': 'window', 'small_kernel': 3},
+            "mixer='window' makes no use of small_kernel: leave it at 5, but got 3",
+        ),
+        ({'mixer': 'window', 'window_size': 0}, 'window_size must be at least 1, but got 0'),
+        ({'mixer': 'wavelet', 'small_kernel': 4}, 'small_kernel must be odd and positive, but got 4'),
+        ({'mixer': 'window', 'pos_embed': 'bias'}, "mixer='window' reads no embedding"),
+        (
             {'mixer': 'dilated', 'small_kernel': 3},
             "mixer='dilated' makes no use of small_kernel: leave it at 5, but got 3",
         ),
