@@ -1,5 +1,6 @@
 """ContMix and the blocks around it, beside what tests/converters/test_overlock_layout.py compares with its authors'."""
 
+import needs
 import pytest
 import torch
 from random_norms import randomise
@@ -46,7 +47,7 @@ def test_values_are_linear_and_the_guide_decides():
     assert not torch.allclose(mixer(values, guide), mixer(values, guide.flip(3)), atol=1e-3)
 
 
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('dtype', [torch.bfloat16, pytest.param(torch.float16, marks=needs.float16_on_cpu)])
 def test_logits_beyond_half_precision(dtype):
     """Products of 2^10 channels at 30 overflow float16, and bfloat16 has no digits left of their differences."""
     mixer = make()

@@ -87,7 +87,7 @@ def test_what_torch_watches(case):
     torch.testing.assert_close(torch.func.grad(loss, (0, 1))(attention.detach(), value.detach()), expected)
 
 
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('dtype', [torch.bfloat16, pytest.param(torch.float16, marks=needs.float16_on_cpu)])
 @pytest.mark.parametrize('case', [(7, 9, 3), (14, 19, 3)])
 def test_half_precision(case, dtype):
     attention, value = made_up(*case)
