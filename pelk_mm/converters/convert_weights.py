@@ -18,7 +18,7 @@ from ..models.overlock_head import OverLoCKHead
 from ..utils.errors import CheckpointError, ConfigError, first_names, naming
 from ..utils.files import claim_file, save_atomic
 from .families import FAMILIES
-from .layouts import Family
+from .layouts import Family, shape_of
 from .rules import Renamed, fill, guess_source, rename
 
 # Where a checkpoint may hold weights, the first that is there being taken.
@@ -147,7 +147,7 @@ def translate(
     meta = {'family': family, 'source': Path(checkpoint).name, 'entry': entry, 'model': configs}
     defaults = inspect.signature(type(backbone)).parameters
     unseen = {name: config.get(name, defaults[name].default) for name in layout.unseen}
-    done = Translation(entry, others, configs, len(source), ignored, unseen)
+    done = Translation(entry, others, configs, len(source) + len(other_parts), ignored, unseen)
     return done, {'meta': meta, 'state_dict': state}
 
 
@@ -236,7 +236,8 @@ def _build_classifier(
     """Neck and head behind ``width`` channels, and their configs; none where the source has no classifier."""
     if 'head.fc.weight' not in found:
         return {}, {}
-    classes = found['head.fc.weight'].shape[0]
+    is_convolution = family.head != 'LinearClsHead' and len(found['head.fc.weight'].shape) == 4
+    classes = shape_of(found, 'head.fc.weight', 4 if is_convolution else 2)[0]
     configs: dict[str, dict[str, Any]] = {} if family.neck is None else {'neck': {'type': family.neck}}
     with torch.device('meta'):  # for the shapes alone: all of these values come from the source
         parts: dict[str, nn.Module] = {}

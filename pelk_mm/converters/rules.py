@@ -140,7 +140,7 @@ def fill(
 
 def flat(value: Tensor, shape: torch.Size) -> Tensor:
     """A vector stored with axes of length 1, (1, 1, 1, C) or (C, 1, 1, 1) to (C,)."""
-    return value.reshape(-1) if value.numel() == max(value.shape) else value
+    return value.reshape(-1) if value.numel() == max(value.shape, default=0) else value
 
 
 def as_kernel(value: Tensor, shape: torch.Size) -> Tensor:

@@ -96,6 +96,7 @@ class OverLoCK(LargeKernelBackbone):
         settings = self.focus_settings.get(arch) if isinstance(arch, str) else None
         depths, heads = settings or ((2, 2), (4, 4))
         self.focus_depths = _check_pair('focus_depths', depths if focus_depths is None else focus_depths)
+        self.further_blocks = sum(self.focus_depths)
         self.focus_heads = _check_pair('focus_heads', heads if focus_heads is None else focus_heads)
         self.kernel_sizes, self.small_kernel = check_kernel_sizes(kernel_sizes), small_kernel
         self.output_norm_cfg = output_norm_cfg
@@ -112,7 +113,7 @@ class OverLoCK(LargeKernelBackbone):
         if normed_trunk and 1 not in self.out_indices:
             self.norm1 = self.build_output_norm(self.channels[1])
         self.overview_proj = nn.Conv2d(fourth, self.context_channels, kernel_size=1)
-        rates = self.drop_path_rates(drop_path_rate, sum(self.focus_depths))[sum(self.depths) :]
+        rates = self.drop_path_rates(drop_path_rate)[sum(self.depths) :]
         self.focus_stages = nn.ModuleList(
             nn.ModuleList(self._focus_block(stage, block, rates.pop(0)) for block in range(depth))
             for stage, depth in enumerate(self.focus_depths)
@@ -134,10 +135,6 @@ class OverLoCK(LargeKernelBackbone):
     def context_channels(self) -> int:
         """Width of the context that the overview gives the second look."""
         return max(self.channels[3] // 4, 1)
-
-    def drop_path_rates(self, highest: float, further_blocks: int = 0) -> list[float]:
-        """Those of stages, overview and second look in turn."""
-        return super().drop_path_rates(highest, further_blocks or sum(self.focus_depths))
 
     def output_channels(self, stage: int) -> int:
         """Channels of the output of ``stage`` (0..3): with the context from stage 3 on."""

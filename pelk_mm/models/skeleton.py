@@ -55,6 +55,8 @@ class LargeKernelBackbone(BaseModule):
     no_weight_decay_keywords: tuple[str, ...] = ()
     #: Whether ``norm_cfg`` is a LayerNorm's in the published net.
     has_layer_norms = True
+    #: Blocks behind those of the stages.
+    further_blocks = 0
 
     def __init__(
         self,
@@ -123,9 +125,9 @@ class LargeKernelBackbone(BaseModule):
                 self.add_module(f'norm{i}', self.build_output_norm(self.output_channels(i)))
         self.reset_layers()
 
-    def drop_path_rates(self, highest: float, further_blocks: int = 0) -> list[float]:
-        """Stochastic depth of every block in turn, linear from 0; ``further_blocks`` stand behind the stages."""
-        blocks = sum(self.depths) + further_blocks
+    def drop_path_rates(self, highest: float) -> list[float]:
+        """Stochastic depth of every block in turn, linear from 0."""
+        blocks = sum(self.depths) + self.further_blocks
         return [highest * i / max(blocks - 1, 1) for i in range(blocks)]
 
     def output_channels(self, stage: int) -> int:

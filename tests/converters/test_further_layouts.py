@@ -122,6 +122,10 @@ def test_every_stage_of_uniconvnet(convert, size):
 def test_files_of_another_family(convert):
     with pytest.raises(CheckpointError, match='is not of family wbmm'):
         convert('wbmm', CASES['uniconvnet'][1])
+    with pytest.raises(CheckpointError, match='is not of family wbmm: missing, or of another shape: head.weight'):
+        convert('wbmm', {**CASES['wbmm'][1], 'head.weight': torch.zeros(3)})
+    with pytest.raises(CheckpointError, match=r'of another shape: stages.0.0.act.1.gamma \(\) for \(32,\)'):
+        convert('wbmm', {**CASES['wbmm'][1], 'stages.0.0.act.1.gamma': torch.tensor(1.0)})
     with pytest.raises(CheckpointError, match='is not of family overlock: missing'):
         convert('overlock', CASES['wbmm'][1])
     part = {key: value for key, value in CASES['wtconvnext'][1].items() if 'wavelet_scale.0' not in key}

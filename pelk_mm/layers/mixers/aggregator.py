@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from ...utils.checks import check_int
 from ..depthwise_conv2d import DepthwiseConv2d
 from ..norm import build_activation, build_norm
-from .base import TokenMixer
+from .base import UnmergedMixer
 
 #: Kernels of the three steps.
 KERNELS = (7, 9, 11)
 
 
-class ReceptiveFieldAggregator(TokenMixer):
+class ReceptiveFieldAggregator(UnmergedMixer):
     """Three gated depthwise convolutions of 7, 9 and 11, on ever more channels (UniConvNet, arXiv 2508.09000).
 
     The normed input is split in four; each step takes a further quarter beside what the steps before made of theirs.
@@ -32,7 +32,6 @@ class ReceptiveFieldAggregator(TokenMixer):
         TypeError, ValueError: An argument is out of its range.
     """
 
-    merges_norms = False
     shift_invariant = False
 
     def __init__(self, channels: int, *, norm_cfg: Mapping[str, Any], act_cfg: Mapping[str, Any]) -> None:
@@ -66,18 +65,6 @@ class ReceptiveFieldAggregator(TokenMixer):
         for i, (step, fresh) in enumerate(zip(self.steps, quarters, strict=True)):
             known = step(known if i == 0 else self.norms[i](known), fresh)
         return known
-
-    def switch_to_deploy(self, pos_embed: Tensor | None = None) -> None:
-        """Note that the mixer is deployed: it has nothing to merge.
-
-        Args:
-            pos_embed: None: this mixer reads no embedding.
-
-        Raises:
-            ValueError: An embedding was given.
-        """
-        self.refuse_pos_embed(pos_embed)
-        self.deployed = True
 
 
 class AggregationStep(nn.Module):

@@ -105,6 +105,24 @@ class TokenMixer(nn.Module):
             )
 
 
+class UnmergedMixer(TokenMixer):
+    """A mixer that reads no embedding, and has nothing to merge."""
+
+    merges_norms = False
+
+    def switch_to_deploy(self, pos_embed: Tensor | None = None) -> None:
+        """Note that the mixer is deployed: it has nothing to merge.
+
+        Args:
+            pos_embed: None: this mixer reads no embedding.
+
+        Raises:
+            ValueError: An embedding was given.
+        """
+        self.refuse_pos_embed(pos_embed)
+        self.deployed = True
+
+
 def in_square(weight: Tensor, side: int) -> Tensor:
     """(g, 1, kh, kw) in the middle of zeros, (g, side, side); all three odd, or all even."""
     rows, columns = ((side - size) // 2 for size in weight.shape[2:])

@@ -70,8 +70,5 @@ class DepthwiseConv(PartialConv):
             NotImplementedError: Some channels pass, and no weight could scale them.
             RuntimeError: Not deployed yet.
         """
-        if self.conv_channels < self.channels:
-            raise NotImplementedError('the channels that pass have no weights to scale')
-        if not self.deployed:
-            raise RuntimeError('scale_output() needs the deployed form: call switch_to_deploy() first')
+        self._check_scalable()
         fold_behind(self, scale, shift)

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from ...ops import depthwise_conv2d
 from ...utils.checks import check_int, check_number, check_odd
-from .base import TokenMixer, in_square
+from .base import UnmergedMixer, in_square
 from .partial import count_conv_channels
 
 
-class InceptionConv(TokenMixer):
+class InceptionConv(UnmergedMixer):
     """Four groups of channels: passed, k x k, 1 x b and b x 1 depthwise (InceptionNeXt, arXiv 2303.16900, section 3.2).
 
     The convolutions are biased and take ``g = int(branch_ratio * channels)`` channels each, the last 3 g in the order
@@ -26,8 +26,6 @@ class InceptionConv(TokenMixer):
     Raises:
         TypeError, ValueError: An argument is out of its range, or a convolution is left without channels.
     """
-
-    merges_norms = False
 
     def __init__(
         self, channels: int, *, branch_ratio: float = 1 / 8, square_kernel: int = 3, band_kernel: int = 11
@@ -103,18 +101,6 @@ class InceptionConv(TokenMixer):
         """The square, the wide and the tall kernels one behind the other, as the channels, (3 g, K, K)."""
         weights = (self.square_weight, self.wide_weight, self.tall_weight)
         return torch.cat([in_square(weight, self.kernel_size) for weight in weights])
-
-    def switch_to_deploy(self, pos_embed: Tensor | None = None) -> None:
-        """Note that the mixer is deployed: it has nothing to merge.
-
-        Args:
-            pos_embed: None: this mixer reads no embedding.
-
-        Raises:
-            ValueError: An embedding was given.
-        """
-        self.refuse_pos_embed(pos_embed)
-        self.deployed = True
 
     def extra_repr(self) -> str:
         """Channels, kernels and form."""

@@ -87,6 +87,13 @@ class PartialConv(TokenMixer):
         if pos_embed is not None:
             raise ValueError('pos_embed must be None: this mixer was built, or deployed, without an embedding')
 
+    def _check_scalable(self) -> None:
+        """Raise NotImplementedError where some channels pass, RuntimeError before deployment."""
+        if self.conv_channels < self.channels:
+            raise NotImplementedError('the channels that pass have no weights to scale')
+        if not self.deployed:
+            raise RuntimeError('scale_output() needs the deployed form: call switch_to_deploy() first')
+
     def extra_repr(self) -> str:
         """Channels, kernel and form."""
         return (

@@ -119,10 +119,7 @@ class WaveletConv(PartialConv):
             NotImplementedError: Some channels pass, and no weight could scale them.
             RuntimeError: Not deployed yet.
         """
-        if self.conv_channels < self.channels:
-            raise NotImplementedError('the channels that pass have no weights to scale')
-        if not self.deployed:
-            raise RuntimeError('scale_output() needs the deployed form: call switch_to_deploy() first')
+        self._check_scalable()
         self._multiply([scale, *[scale.repeat_interleave(BANDS)] * self.levels], shift)
 
     @torch.no_grad()
